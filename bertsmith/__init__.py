@@ -1,0 +1,35 @@
+"""bertsmith: pre-train, fine-tune, tune with few parameters, compress, study and serve BERT-line text encoders.
+
+    import bertsmith
+    model = bertsmith.load("my-bert")                    # a directory: ours or Hugging Face's
+    model.fill("The capital of France is [MASK].")
+    model.encode(["two sentences", "to embed"])          # float32 [N, D], in the order given
+    tuned = bertsmith.finetune(model, "sentiment.csv")   # then tuned.predict([...]), tuned.save(dir)
+
+Names are resolved on first use, so that `import bertsmith` does not import torch.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bertsmith.finetune import finetune as finetune
+    from bertsmith.model import Model as Model
+    from bertsmith.model import load as load
+    from bertsmith.train import Run as Run
+    from bertsmith.train import Stage as Stage
+    from bertsmith.train import train as train
+
+__version__ = "0.1.0"
+__all__ = ["Model", "Run", "Stage", "finetune", "load", "train"]
+
+_HOME = {"Model": "model", "load": "model", "finetune": "finetune", "Run": "train", "Stage": "train", "train": "train"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"bertsmith has no {name!r}; it has {', '.join(__all__)}")
+    import importlib
+
+    value = getattr(importlib.import_module(f"bertsmith.{_HOME[name]}"), name)
+    globals()[name] = value  # also undoes that importing the module bound its name here
+    return value

@@ -1,0 +1,71 @@
+"""Embedding, blocks tiled over the depth, final norm.  Vaswani et al. 2017, arXiv:1706.03762, fig. 1 (left).
+
+`blocks` is repeated over `depth`, so [global, local, local] alternates; `share` ties what its patterns name.
+"""
+
+from torch import Tensor, nn
+
+from bertsmith.encoder import Encoder
+from bertsmith.init import init as inits
+from bertsmith.layout import Layout
+from bertsmith.linear import share as tie
+from bertsmith.position import Position
+from bertsmith.spec import Spec
+
+
+class Stack(Encoder):
+    paper = "arXiv:1706.03762"
+    example = {
+        "dim": 16,
+        "heads": 2,
+        "depth": 2,
+        "embedding": {
+            "kind": "embedding/tokens",
+            "vocab": 50,
+            "position": {"kind": "position/learned", "length": 64},
+            "norm": {"kind": "norm/layer"},
+        },
+        "blocks": [
+            {
+                "kind": "block/sequential",
+                "mixer": {"kind": "mixer/attention"},
+                "ffn": {"kind": "ffn/mlp", "hidden": 24},
+                "residual": {"kind": "residual/post", "norm": {"kind": "norm/layer"}},
+            }
+        ],
+        "norm": {"kind": "norm/none"},
+    }
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        heads: int,
+        depth: int,
+        embedding: Spec,
+        blocks: list[Spec],
+        norm: Spec,
+        init: Spec | None = None,
+        share: list[str] = [],  # noqa: B006: never changed, and JSON needs a list
+    ):
+        super().__init__()
+        if not blocks:
+            raise ValueError("encoder/stack needs at least one block in `blocks`")
+        self.dim, self.heads, self.depth = dim, heads, depth
+        self.embedding = embedding.build(dim, heads)
+        self.layers = nn.ModuleList(blocks[i % len(blocks)].build(dim, heads, i, depth) for i in range(depth))
+        self.norm = norm.build(dim)
+        tie(self, *share)
+        self.init = (init or inits("normal")).build(dim, depth)
+
+    def states(self, token_BT: Tensor, layout: Layout) -> list[Tensor]:
+        layout = layout.fresh()
+        layout.scratch["token_BT"] = token_BT
+        for module in self.modules():
+            if isinstance(module, Position):
+                module.prepare(layout)
+        states = [self.embedding(token_BT, layout)]
+        for layer in self.layers:
+            states.append(layer(states[-1], layout))
+        states[-1] = self.norm(states[-1], layout)
+        return states

@@ -1,0 +1,139 @@
+"""Evaluation without training: how well a masked LM predicts held-out text, and how well a fine-tuned model does on a file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bertsmith.blimp import blimp
+from bertsmith.corpus.read import documents
+from bertsmith.draw import numpy_rng
+from bertsmith.examples import Examples, take_examples
+from bertsmith.layout import Layout
+from bertsmith.masking import masking as maskings
+from bertsmith.model import Model
+from bertsmith.objective.masked_lm import Mask
+from bertsmith.pseudo import BUDGET, evaluating, perplexity, pseudo_log_likelihood, score_rows
+from bertsmith.scores import Scores
+from bertsmith.spec import Spec
+from bertsmith.table import Say, aloud, guess, read_table
+from bertsmith.task import Task
+from bertsmith.tokenizer.load import special_ids
+
+__all__ = ["blimp", "evaluate", "masked_lm", "pseudo_log_likelihood", "pseudo_perplexity", "score_examples"]
+
+Source = str | Path | Sequence[str | Path]
+
+
+def pieces(model: Model, source: Source, max_length: int) -> list[np.ndarray]:
+    """Text as it is pre-trained on: documents cut into `[CLS] piece [SEP]` of at most `max_length` ids; nothing is dropped."""
+    ids = special_ids(model.tokenizer)
+    rows: list[np.ndarray] = []
+    for document in documents(source):
+        token = [i for line in model.tokenizer.encode_batch(document, add_special_tokens=False) for i in line.ids]
+        for start in range(0, len(token), max_length - 2):
+            rows.append(np.array([ids["cls"], *token[start : start + max_length - 2], ids["sep"]], np.int64))
+    if not rows:
+        raise ValueError(f"no text in {source}")
+    return rows
+
+
+def masked_lm(
+    model: Model,
+    source: Source,
+    masking: Spec | None = None,
+    max_length: int = 128,
+    limit: int | None = None,
+    seed: int = 0,
+    budget: int = BUDGET,
+) -> dict[str, float]:
+    """The masked-LM loss (nats a hidden token) on text, under the corruption of pre-training (by default `masking/bert`).
+
+    The mask of piece i is a function of (seed, i): two models with one tokenizer are asked the same. `limit`: the first so many pieces.
+    Returns "loss", "perplexity" (its exponential), "accuracy", and the numbers of "asked" tokens and "pieces".
+    """
+    rows = pieces(model, source, max_length)[:limit]
+    ids = special_ids(model.tokenizer)
+    vocab = len(model.encoder.embedding.table.weight)
+    hide = Mask((masking or maskings("bert")).build(vocab, ids["mask"]), list(ids.values()))
+    loss, right, asked = 0.0, 0, 0
+    with evaluating(model) as device:
+        for chosen in _by_length([len(row) for row in rows], budget):
+            longest = max(len(rows[i]) for i in chosen)
+            token = np.full((len(chosen), longest), ids["pad"], np.int64)
+            keep = np.zeros((len(chosen), longest), np.int64)
+            for at, i in enumerate(chosen):
+                token[at, : len(rows[i])], keep[at, : len(rows[i])] = rows[i], 1
+            layout = Layout.padded(torch.from_numpy(keep), whole=bool(keep.all()))
+            batch = {"token": torch.from_numpy(token), "layout": layout}
+            batch = hide(batch, [numpy_rng(seed, "masked_lm", i) for i in chosen])
+            layout, answer = layout.to(device), batch["answer"].to(device)
+            h_ND = model.encoder(batch["token"].to(device), layout).flatten(0, 1)[batch["asked"].to(device)]
+            logits_NV = model.head.logits(h_ND, layout).float()
+            loss += torch.nn.functional.cross_entropy(logits_NV, answer, reduction="sum").item()
+            right += int((logits_NV.argmax(-1) == answer).sum())
+            asked += len(answer)
+    mean = loss / asked
+    return {"loss": mean, "perplexity": math.exp(mean), "accuracy": right / asked, "asked": asked, "pieces": len(rows)}
+
+
+def pseudo_perplexity(
+    model: Model, source: Source, max_length: int = 128, limit: int | None = None, budget: int = BUDGET
+) -> dict[str, float]:
+    """Pseudo-perplexity of text (Salazar et al. 2020, arXiv:1910.14659, equation 2): each token is hidden once, alone."""
+    scores = score_rows(model, pieces(model, source, max_length)[:limit], budget)
+    return {"pseudo_perplexity": perplexity(scores), "tokens": sum(n for _, n in scores), "pieces": len(scores)}
+
+
+def evaluate(
+    model: Model,
+    source: Any,
+    text: str | None = None,
+    pair: str | None = None,
+    label: str | None = None,
+    max_length: int = 128,
+    say: Say = aloud,
+) -> dict[str, float | None]:
+    """The metrics of a fine-tuned model on a table (see `read_table`); columns are guessed, aloud, where not given.
+
+    Raises ValueError if the model has no task, or the table a label that the model does not know.
+    """
+    if model.task is None or model.head is None:
+        raise ValueError("this model has no task to be evaluated on; fine-tune it first, or use masked_lm or blimp")
+    table = read_table(source, say=say)
+    columns = guess(table, text, pair, label, say)
+    examples = take_examples(table, *columns, unlabelled=model.task.kind == "multi_label", say=say)
+    return score_examples(model, model.task.build(model.labels or []), examples, max_length).value()
+
+
+def score_examples(model: Model, task: Task, examples: Examples, max_length: int) -> Scores:
+    """The task's metrics over examples; logits live for one batch."""
+    target, scores = task.encode(examples.label), task.metrics()
+    modules = [*model.encoder.modules(), *model.head.modules()]
+    before = [module.training for module in modules]
+    for module in modules:
+        module.training = False
+    device = next(model.encoder.parameters()).device
+    with torch.inference_mode():
+        for rows, token_BT, layout in model.tokens(examples.text, examples.pair, max_length):
+            layout = layout.to(device)
+            logits = model.head(model.encoder(token_BT.to(device), layout), layout)
+            scores.add(logits.float().cpu(), target[rows])
+    for module, mode in zip(modules, before, strict=True):
+        module.training = mode
+    return scores
+
+
+def _by_length(lengths: list[int], budget: int) -> list[list[int]]:
+    """Row numbers in batches of like length, each of at most `budget` places."""
+    order = iter(sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)))
+    batches = []
+    for first in order:
+        batches.append([first, *islice(order, max(0, budget // lengths[first] - 1))])
+    return batches

@@ -1,0 +1,27 @@
+"""What stands on an encoder and ships with it."""
+
+from torch import Tensor, nn
+
+from bertsmith.encoder import Encoder
+from bertsmith.layout import Layout
+from bertsmith.spec import Slot
+
+
+class Head(nn.Module):
+    """(x_BTD, layout) -> y: per document [C, labels] or per token [B, T, labels]; packed or padded.
+
+    Args:
+        encoder: what it stands on; only its width and its token table are read, and the encoder is not kept.
+        labels: how many outputs; 0 where the head knows by itself.
+    """
+
+    paper = ""
+
+    def __init__(self, encoder: Encoder, labels: int):
+        super().__init__()
+
+    def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
+        raise NotImplementedError
+
+
+head = Slot(__name__, Head)

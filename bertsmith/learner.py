@@ -1,0 +1,55 @@
+"""What the loop trains: encoder and objective under one root, and the fp32 masters of their weights."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bertsmith.draw import draw
+from bertsmith.encoder import Encoder
+from bertsmith.init import initialise
+from bertsmith.linear import apply_changes
+from bertsmith.objective import Objective
+from bertsmith.spec import Spec
+
+
+class Learner(nn.Module):
+    """Encoder and objective under one root: every tensor has one name, and tied ones are kept once."""
+
+    def __init__(self, encoder: Encoder, objective: Objective):
+        super().__init__()
+        self.encoder, self.objective = encoder, objective
+
+
+class Masters:
+    """fp32 masters of the parameters. In bf16 the model holds copies: cast once a step, which beats autocast."""
+
+    def __init__(self, model: nn.Module, precision: str):
+        self.live, self.copied = dict(model.named_parameters()), precision == "bf16"
+        self.fp32 = {n: p.detach().clone() if self.copied else p for n, p in self.live.items()}
+        for p in self.live.values() if self.copied else ():
+            p.data = p.data.bfloat16()
+
+    def gradients(self, names: list[str]) -> list[Tensor]:
+        """The gradients of the masters, moved from the copies."""
+        for n in names if self.copied else ():
+            grad = self.live[n].grad
+            self.fp32[n].grad = None if grad is None else grad.float()
+            self.live[n].grad = None
+        return [g for n in names if (g := self.fp32[n].grad) is not None]
+
+    @torch.no_grad()
+    def write(self, names: list[str]) -> None:
+        """Masters to copies, after a step."""
+        for n in names if self.copied else ():
+            self.live[n].copy_(self.fp32[n])
+
+
+def build(spec: Spec, changes: list[dict[str, Any]], objective: Spec, seed: int) -> Learner:
+    """Encoder with its edits and grafts, and objective; initial weights are a function of the seed."""
+    torch.manual_seed(draw(seed, "build"))
+    encoder = spec.build()
+    learner = Learner(encoder, objective.build(encoder))
+    initialise(learner, encoder.init, seed)
+    apply_changes(encoder, changes)
+    return learner

@@ -1,0 +1,242 @@
+"""The weights, and the two ways to change them in place.
+
+An *edit* maps a layer's (W, b) to (W, b): LoRA, masks, fake quantisation. It hangs at `host.edits.<name>`.
+A *graft* changes what a module computes: adapters, prefixes, ablation. It hangs at `host.grafts.<name>`.
+Neither moves what it changes: class, path and keys of the host stay.
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bertsmith import kernels
+from bertsmith.spec import Spec
+
+
+class Edited(nn.Module):
+    """A weight that takes edits. Read it through `edited()`, never through `.weight`."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.edits = nn.ModuleDict()
+
+    def edited(self) -> tuple[Tensor, Tensor | None]:
+        """(W, b) with every edit applied, in the order in which they were added."""
+        weight, bias = self.weight, self.bias
+        for one in self.edits.values():
+            weight, bias = one(weight, bias)
+        return weight, bias
+
+
+class Linear(Edited):
+    """y = x W' + b; weight [out, in]."""
+
+    def __init__(self, dim_in: int, dim_out: int, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(dim_out, dim_in))
+        self.bias = nn.Parameter(torch.zeros(dim_out)) if bias else None
+        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, *self.edited())
+
+
+class Embedding(Edited):
+    """Rows of a table, by number; weight [rows, dim]."""
+
+    def __init__(self, rows: int, dim: int):
+        super().__init__()
+        self.weight, self.bias = nn.Parameter(torch.empty(rows, dim)), None
+        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04)
+
+    def forward(self, index: Tensor) -> Tensor:
+        return F.embedding(index, self.edited()[0])
+
+
+class Dropout(nn.Module):
+    """Inverted dropout (Srivastava et al. 2014): off in evaluation, a function of the step's seed in training."""
+
+    def __init__(self, p: float = 0.0):
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"a dropout rate lies in [0, 1), not {p}")
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        return kernels.dropout(x, self.p, self.training)
+
+
+class Edit(nn.Module):
+    """Base of the `edit` room: forward(weight, bias) -> (weight, bias). See `bertsmith.edit`."""
+
+    paper = ""
+    starts_as_identity = True
+
+    def __init__(self, weight: Tensor):
+        super().__init__()
+
+    def forward(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        raise NotImplementedError
+
+
+class Graft(nn.Module):
+    """Base of the `graft` room: forward(inner, *inputs) -> output, where inner is the module as it was."""
+
+    paper = ""
+    starts_as_identity = True
+
+    def __init__(self, host: nn.Module, path: str, dim: int, heads: int):
+        super().__init__()
+
+    def forward(self, inner: Callable[..., Tensor], *inputs: Any) -> Tensor:
+        raise NotImplementedError
+
+
+class Changeable(nn.Module):
+    """A root of edits and grafts: it remembers what was done to it, so that it can be described, saved and rebuilt.
+
+    changes: [{"how": "edit" | "graft", "where": pattern, "name": ..., "spec": Spec}], in order.
+    """
+
+    dim: int
+    heads: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.changes: list[dict[str, Any]] = []
+
+
+def fits(path: str, pattern: str) -> bool:
+    """Whether a dotted path matches: `*` stays inside one name, `**` crosses dots, `{a,b}` and `[qv]` as usual."""
+    signs = {"**": ".*", "*": "[^.]*", ".": r"\.", "{": "(?:", "}": ")", ",": "|"}
+    rule = "".join(signs.get(t, t) for t in re.findall(r"\*\*|.", pattern))
+    return re.fullmatch(rule, path) is not None
+
+
+def matching(model: nn.Module, where: str, kind: type[nn.Module] = nn.Module) -> list[tuple[str, Any]]:
+    """[(path, module)] of every module of a kind whose path matches. Raises ValueError, with nearby paths, if none."""
+    found = [(path, m) for path, m in model.named_modules() if isinstance(m, kind)]
+    hits = [(path, m) for path, m in found if fits(path, where)]
+    if not hits:
+        some = ", ".join(path for path, _ in found if path)[:600]
+        raise ValueError(f"no {kind.__name__} matches {where!r} (** crosses dots, * does not); there are: {some}")
+    return hits
+
+
+def edit(model: Changeable, where: str, spec: Spec, name: str = "") -> list[str]:
+    """Add one edit to every Linear and Embedding whose path matches, and return the paths.
+
+    `edit(encoder, "**.mixer.[qv]", edits("lora", rank=8))`. The name (the kind, if not given) tells two apart.
+    """
+    name = name or spec.kind
+    hits = matching(model, where, Edited)
+    if taken := [path for path, host in hits if name in host.edits]:
+        raise ValueError(f"{taken[0]} has an edit named {name!r} already; give this one another name")
+    for _, host in hits:
+        host.edits[name] = spec.build(host.weight).to(host.weight).train(host.training)
+    model.changes.append({"how": "edit", "where": where, "name": name, "spec": spec})
+    return [path for path, _ in hits]
+
+
+@torch.no_grad()
+def bake(model: Changeable) -> None:
+    """Write every edit into the weights and drop it; the outputs do not change. Raises if a bias would be lost."""
+    for path, host in model.named_modules():
+        if isinstance(host, Edited) and host.edits:
+            weight, bias = host.edited()
+            if bias is not None and host.bias is None:
+                raise ValueError(f"{path} has no bias, but its edits {', '.join(host.edits)} make one: keep them")
+            host.weight.copy_(weight)
+            if bias is not None and host.bias is not None:
+                host.bias.copy_(bias)
+            host.edits.clear()
+    model.changes = [c for c in model.changes if c["how"] != "edit"]
+
+
+def graft(model: Changeable, where: str, spec: Spec, name: str = "") -> list[str]:
+    """Hang one graft at every module whose path matches, and return the paths. See `ungraft` for the way back."""
+    name = name or spec.kind
+    hits = matching(model, where)
+    if taken := [path for path, host in hits if name in grafts_of(host)]:
+        raise ValueError(f"{taken[0]} has a graft named {name!r} already; give this one another name")
+    like = next(model.parameters())
+    for path, host in hits:
+        new = spec.build(host, path, model.dim, model.heads).to(device=like.device, dtype=like.dtype)
+        if not grafts_of(host):
+            host.add_module("grafts", nn.ModuleDict())
+            host.forward = partial(_through_grafts, host)
+        grafts_of(host)[name] = new.train(host.training)
+    model.changes.append({"how": "graft", "where": where, "name": name, "spec": spec})
+    return [path for path, _ in hits]
+
+
+def ungraft(model: Changeable, name: str) -> None:
+    """Take every graft of a name off again. Raises ValueError, listing the names, if there is none."""
+    names = {c["name"] for c in model.changes if c["how"] == "graft"}
+    if name not in names:
+        raise ValueError(f"no graft is named {name!r}; there are: {', '.join(sorted(names)) or 'none'}")
+    for host in list(model.modules()):
+        if name in grafts_of(host):
+            del grafts_of(host)[name]
+            if not grafts_of(host):
+                del host._modules["grafts"], host.__dict__["forward"]
+    model.changes = [c for c in model.changes if (c["how"], c["name"]) != ("graft", name)]
+
+
+def grafts_of(host: nn.Module) -> Any:
+    """The grafts of a module by name; an empty dict where there are none."""
+    return host._modules.get("grafts") or {}
+
+
+def _through_grafts(host: nn.Module, *inputs: Any) -> Tensor:
+    f: Any = partial(type(host).forward, host)
+    for one in grafts_of(host).values():
+        f = partial(one, f)
+    return f(*inputs)
+
+
+def apply_changes(model: Changeable, changes: list[dict[str, Any]]) -> None:
+    """Do again what a description says was done: the edits and grafts of `model.changes`, as saved."""
+    verbs = {"edit": edit, "graft": graft}
+    for c in changes:
+        verbs[c["how"]](model, c["where"], c["spec"], c["name"])
+
+
+def share(model: nn.Module, *where: str) -> None:
+    """Every module or parameter whose path matches becomes the first one that does (ALBERT, shared positions)."""
+    for pattern in where:
+        named = [*model.named_modules(remove_duplicate=False), *model.named_parameters(remove_duplicate=False)]
+        hits = [path for path, _ in named if path and fits(path, pattern)]
+        if not hits:
+            raise ValueError(f"share: nothing matches {pattern!r}")
+        owner, _, leaf = hits[0].rpartition(".")
+        first = getattr(model.get_submodule(owner), leaf)
+        for path in hits[1:]:
+            owner, _, leaf = path.rpartition(".")
+            setattr(model.get_submodule(owner), leaf, first)
+
+
+def tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Every stored tensor, once, under its first name: parameters and persistent buffers."""
+    once = {n for n, _ in model.named_parameters()} | {n for n, _ in model.named_buffers()}
+    return {k: v for k, v in model.state_dict(keep_vars=True).items() if k in once}
+
+
+@torch.no_grad()
+def load_tensors(model: nn.Module, new: dict[str, Tensor], what: str = "checkpoint") -> None:
+    """Copy tensors in, strictly both ways: raises KeyError naming what is missing, too many or of another shape."""
+    have = tensors(model)
+    missing, extra = sorted(have.keys() - new.keys()), sorted(new.keys() - have.keys())
+    odd = [f"{k} {list(new[k].shape)} for {list(v.shape)}" for k, v in have.items() if k in new and new[k].shape != v.shape]
+    if missing or extra or odd:
+        raise KeyError(f"the {what} does not fit the model: missing {missing[:5]}, unexpected {extra[:5]}, shapes {odd[:5]}")
+    for name, tensor in have.items():
+        tensor.copy_(new[name])

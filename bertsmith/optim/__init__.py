@@ -1,0 +1,52 @@
+"""How gradients become steps."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bertsmith.spec import Slot
+
+
+class Optim:
+    """Steps on the fp32 masters, by name. A method builds `self.torch`, a torch optimiser, or changes `step`.
+
+    Args:
+        params: name -> master; what is trained, and nothing else.
+    """
+
+    paper = ""
+    torch: torch.optim.Optimizer
+
+    def __init__(self, params: dict[str, Tensor]):
+        self.params = params
+
+    def step(self, closure: Callable[[], float], factor: float) -> float:
+        """One step at `factor` times the learning rate. `closure()` sets the gradients and returns the loss."""
+        loss = closure()
+        for group in self.torch.param_groups:
+            group["lr"] = group["peak"] * factor
+        self.torch.step()
+        return loss
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything kept about each parameter, step counts too: "<name>/<what>" -> tensor."""
+        kept = self.torch.state
+        return {f"{n}/{what}": v for n, p in self.params.items() if p in kept for what, v in kept[p].items()}
+
+    def load(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `state`; parameters without an entry start anew."""
+        for key, value in state.items():
+            name, _, what = key.rpartition("/")
+            self.torch.state[self.params[name]][what] = value.clone()
+
+
+def decayed(params: dict[str, Tensor], decay: float) -> list[dict]:
+    """Two groups: matrices and tables, which decay, and biases and norm weights, which do not."""
+    return [
+        {"params": [p for p in params.values() if p.dim() > 1], "weight_decay": decay},
+        {"params": [p for p in params.values() if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+
+
+optim = Slot(__name__, Optim)

@@ -1,0 +1,1 @@
+"""Runs with a name: functions that return a `Run`, a file per family."""

@@ -1,0 +1,66 @@
+"""Any number of labels for each text: a sigmoid and binary cross-entropy for each label.
+
+As the multi-label heads of BERT models do it (GoEmotions, Demszky et al. 2020, arXiv:2005.00547, section 5).
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bertsmith.metric import metric
+from bertsmith.scores import Scores
+from bertsmith.task import Task
+
+
+class MultiLabel(Task):
+    """Targets float32_NL of 0 and 1. A raw label is a list of names, or one string of names between separators; empty is no label.
+
+    threshold: a label is predicted if its probability is above this.
+    """
+
+    paper = "arXiv:2005.00547"
+
+    def __init__(self, labels: list[str], *, separator: str = "|", threshold: float = 0.5) -> None:
+        super().__init__(labels)
+        if not separator or not 0 < threshold < 1:
+            raise ValueError(f"task/multi_label needs a separator and a threshold between 0 and 1; got {separator!r} and {threshold}")
+        self.separator, self.threshold = separator, threshold
+        self.number = {name: i for i, name in enumerate(labels)}
+
+    def parts(self, raw: Any) -> list[str]:
+        """The names in one raw label."""
+        if raw is None:
+            return []
+        found = raw if isinstance(raw, list | tuple) else str(raw).split(self.separator)
+        return [name for x in found if (name := str(x).strip())]
+
+    def names(self, raw: list[Any]) -> list[str]:
+        return sorted({name for x in raw for name in self.parts(x)})
+
+    def encode(self, raw: list[Any]) -> Tensor:
+        sets = [self.parts(x) for x in raw]
+        if unknown := sorted({name for names in sets for name in names} - set(self.number)):
+            raise ValueError(f"no label {', '.join(map(repr, unknown[:5]))}; there are: {', '.join(map(repr, self.labels))}")
+        target_NL = torch.zeros(len(raw), len(self.labels))
+        for row, names in enumerate(sets):
+            target_NL[row, [self.number[name] for name in names]] = 1.0
+        return target_NL
+
+    def loss(self, logits: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits.float(), target)
+
+    def decode(self, logits: Tensor) -> list[list[str]]:
+        return [[name for name, said in zip(self.labels, row, strict=True) if said] for row in self.predicted(logits).tolist()]
+
+    def predicted(self, logits: Tensor) -> np.ndarray:
+        return (logits.float().sigmoid() > self.threshold).cpu().numpy()
+
+    def true(self, target: Tensor) -> np.ndarray:
+        return (target > 0.5).cpu().numpy()
+
+    def metrics(self) -> Scores:
+        names = ("micro_f1", "macro_f1", "accuracy")
+        return Scores({name: metric(name).build(len(self.labels)) for name in names}, self.predicted, self.true)

@@ -1,0 +1,1 @@
+"""WordPiece vocabularies: training them, and loading those of others."""
