@@ -3,10 +3,12 @@
 B rows, N heads, T tokens, S tokens read, H head width.
 """
 
+import ctypes
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,11 +92,60 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     gain = torch.tensor(1 / (1 - p), dtype=x.dtype).item()
     bound = round((1 - 1 / gain) * 2**16) - 2**15
     bits = torch.from_numpy(_draw_int16(rng, x.numel())).view(x.shape)
-    return x * torch.where(bits < bound, 0.0, gain).to(x.dtype)
+    # both values in x's precision, or `where` works in fp32
+    return x * torch.where(bits < bound, x.new_zeros(()), x.new_full((), gain))
 
 
 def _draw_int16(rng: np.random.Generator, n: int) -> np.ndarray:
     return rng.integers(0, 2**64 - 1, -(-n // 4), dtype=np.uint64, endpoint=True).view(np.int16)[:n]
+
+
+def cross_entropy(logits_NV: Tensor, target_N: Tensor) -> Tensor:
+    """The sum over N of -log softmax(logits)[target], in fp32 from logits of any precision; a scalar.
+
+    Large vocabularies in bf16 on a CPU go block by block, forward and gradient in one visit, so that no fp32 copy of
+    the logits is ever made.
+    """
+    if logits_NV.device.type != "cpu" or logits_NV.dtype != torch.bfloat16 or logits_NV.shape[-1] < 1024:
+        return F.cross_entropy(logits_NV.float(), target_N, reduction="sum")
+    return _BlockedCrossEntropy.apply(logits_NV, target_N)  # type: ignore[no-any-return]
+
+
+class _BlockedCrossEntropy(torch.autograd.Function):
+    """d loss / d logits = softmax(logits) - onehot(target)."""
+
+    ROWS = 64  # a block of 64 x 30k in fp32 stays within the last-level cache
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor) -> Tensor:  # type: ignore[override]
+        total, grad_NV = logits_NV.new_zeros((), dtype=torch.float32), torch.empty_like(logits_NV)
+        for at in range(0, len(target_N), _BlockedCrossEntropy.ROWS):
+            rows = slice(at, at + _BlockedCrossEntropy.ROWS)
+            log_p, target_R1 = logits_NV[rows].float().log_softmax(-1), target_N[rows, None]
+            total -= log_p.gather(1, target_R1).sum()
+            p = log_p.exp_()
+            grad_NV[rows] = p.scatter_add_(1, target_R1, torch.full_like(target_R1, -1, dtype=p.dtype))
+        ctx.save_for_backward(grad_NV)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        (grad_NV,) = ctx.saved_tensors
+        return grad_NV * grads[0].to(grad_NV.dtype), None
+
+
+def keep_memory() -> bool:
+    """Tell the C library to keep freed blocks for the next step; True if it could be told (glibc).
+
+    By default it gives every block above 32 MB back to the system, and a step then mostly takes page faults.
+    """
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+        M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+        most = 2**31 - 1
+        return all((libc.mallopt(M_MMAP_MAX, 0), libc.mallopt(M_TRIM_THRESHOLD, most), libc.mallopt(M_TOP_PAD, 2**26)))
+    except (OSError, AttributeError):
+        return False
 
 
 @contextmanager

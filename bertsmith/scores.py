@@ -47,8 +47,8 @@ class Scores:
         values = {name: metric.value() for name, metric in self.metrics.items()}
         return {name: None if np.isnan(value) else value for name, value in values.items()}
 
-    def better(self, new: float | None, old: float | None) -> bool:
-        """Whether `new` beats `old` in the main metric; any number beats None, and a tie does not."""
+    def better(self, new: float | None, old: float | None, name: str = "") -> bool:
+        """Whether `new` beats `old` in a metric (the main one if not named); a number beats None, and a tie does not beat."""
         if new is None or old is None:
-            return new is not None
-        return new < old if self.metrics[self.main].lower else new > old
+            return new is not None and old is None
+        return new < old if self.metrics[name or self.main].lower else new > old

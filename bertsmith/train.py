@@ -82,6 +82,7 @@ def train(run: Run, out: Path | str, start: Trained | None = None, progress: boo
     """
     out, world = Path(out), World.join()
     torch.set_num_threads(max(1, threads() // world.size))
+    kernels.keep_memory()
     precision = _settle(run, out, world)
     found, complaints = checkpoint.newest(out)
     now = found or start or Trained(run.encoder, [], {})

@@ -1,23 +1,26 @@
 """Text to token ids, a word at a time: a word that was seen before is looked up.
 
-In a BERT tokenizer nothing that a space separates depends on its neighbours, so the tokens of a paragraph are those of
-its words, joined; and natural text repeats its words. The ids are exactly those of the tokenizers library.
+In a BERT tokenizer nothing that a space or an ASCII punctuation mark separates depends on its neighbours, so the tokens
+of a paragraph are those of its words, joined; and natural text repeats its words. The ids are exactly those of the
+tokenizers library, which encodes every word once.
 """
 
 import json
+import re
 
 import numpy as np
 from tokenizers import Tokenizer
 
-WORDS = 1 << 18  # entries, and
+WORDS = 1 << 19  # entries, and
 CHARACTERS = 1 << 22  # characters of keys, that the memory of words may hold between two calls
+ATOM = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
 
 
 class Encoder:
     """Encodes paragraphs without special tokens; text that spells "[SEP]" stays text.
 
     Args:
-        tokenizer: any; if spaces do not separate words in it, each paragraph is encoded as a whole.
+        tokenizer: any; if it is not WordPiece in BERT's pipeline, each paragraph is encoded as a whole.
     """
 
     def __init__(self, tokenizer: Tokenizer):
@@ -33,22 +36,40 @@ class Encoder:
     def __call__(self, paragraphs: list[str]) -> list[bytes]:
         """The ids of each paragraph as little-endian bytes of `self.dtype`.
 
-        Memory: that of the words of all paragraphs at once; between calls about 60 MB at most.
+        Memory: that of the words of all paragraphs at once; between calls about 100 MB at most.
         """
         if not self.by_word:
             return self._encode(paragraphs)
+        if len(self.known) > WORDS or self.size > CHARACTERS:
+            self.known, self.size = {}, 0
         split = [paragraph.split(" ") for paragraph in paragraphs]
         self._learn(set().union(*split))
         known = self.known
-        out = [b"".join([known[word] for word in words]) for words in split]
-        if len(known) > WORDS or self.size > CHARACTERS:
-            self.known, self.size = {}, 0
-        return out
+        return [b"".join([known[word] for word in words]) for words in split]
 
     def _learn(self, words: set[str]) -> None:
-        new = sorted(words.difference(self.known))
-        self.known.update(zip(new, self._encode(new), strict=True))
+        """Puts words into `known`. ASCII ones are split into runs of letters and digits and single marks first."""
+        new = words.difference(self.known)
+        plain = [word for word in new if word.isascii() and word.isprintable()]
+        atoms = [ATOM.findall(word) for word in plain]
+        self._learn_atoms(sorted(set().union(*atoms).difference(self.known)))
+        known = self.known
+        known.update((word, b"".join([known[atom] for atom in parts])) for word, parts in zip(plain, atoms, strict=True))
+        other = sorted(new.difference(plain))
+        known.update(zip(other, self._encode(other), strict=True))
         self.size += sum(map(len, new))
+
+    def _learn_atoms(self, atoms: list[str]) -> None:
+        """Encodes many at once, as one text: each is one word of it, and the library numbers the words."""
+        for start in range(0, len(atoms), 512):
+            group = atoms[start : start + 512]
+            encoding = self.tokenizer.encode_batch_fast([" ".join(group)], add_special_tokens=False)[0]
+            id_N, word_N = np.array(encoding.ids, self.dtype), np.array(encoding.word_ids)
+            cut = np.flatnonzero(np.diff(word_N)) + 1
+            if len(cut) + 1 != len(group):
+                raise RuntimeError(f"the tokenizer found {len(cut) + 1} words in {len(group)}: {group[:5]}...")
+            self.known.update(zip(group, (part.tobytes() for part in np.split(id_N, cut)), strict=True))
+            self.size += sum(map(len, group))
 
     def _encode(self, texts: list[str]) -> list[bytes]:
         out: list[bytes] = []
@@ -67,5 +88,5 @@ def splits_at_spaces(tokenizer: Tokenizer) -> bool:
         spec["model"].get("type") == "WordPiece"
         and pre_tokenizer.get("type") == "BertPreTokenizer"
         and normalizer.get("type") == "BertNormalizer"
-        and not any(" " in token["content"] for token in spec.get("added_tokens", []))
+        and all(token["special"] for token in spec.get("added_tokens", []))
     )

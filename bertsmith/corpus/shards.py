@@ -31,7 +31,7 @@ class Shards:
         documents, lines_count, tokens: how many there are.
         special: "pad", "unk", "cls", "sep", "mask" -> id.
         vocabulary: how many ids the tokenizer has.
-        tokens_of_S, documents_of_S: int64 counts per shard.
+        tokens_of_S, documents_of_S: int64 counts per shard; first_document_S: the number of the first document of each.
 
     Raises:
         FileNotFoundError: no such folder, or prepare has not finished in it.
@@ -50,7 +50,7 @@ class Shards:
         self.dtype = np.dtype(manifest["dtype"])
         self.tokens_of_S = np.array([shard["tokens"] for shard in manifest["shards"]], np.int64)
         self.documents_of_S = np.array([shard["documents"] for shard in manifest["shards"]], np.int64)
-        self._first_document_S = np.concatenate([[0], np.cumsum(self.documents_of_S)])
+        self.first_document_S = np.concatenate([[0], np.cumsum(self.documents_of_S)])
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._check()
 
@@ -70,13 +70,13 @@ class Shards:
 
     def document(self, number: int) -> np.ndarray:
         """The token ids of a document, without special tokens (a view of the map)."""
-        shard, inside = self._place(number)
+        shard, inside = self.place(number)
         first, last = shard.line_L[shard.document_D[inside : inside + 2]]
         return shard.token_N[first:last]
 
     def lines(self, number: int) -> list[np.ndarray]:
         """The token ids of each paragraph of a document."""
-        shard, inside = self._place(number)
+        shard, inside = self.place(number)
         first, last = shard.document_D[inside : inside + 2]
         at = shard.line_L[first : last + 1]
         return [shard.token_N[a:b] for a, b in zip(at[:-1], at[1:], strict=True)]
@@ -94,11 +94,12 @@ class Shards:
             self._open.popitem(last=False)
         return self._open[number]
 
-    def _place(self, number: int) -> tuple[Shard, int]:
+    def place(self, number: int) -> tuple[Shard, int]:
+        """The shard of a document, and the number it has there."""
         if not 0 <= number < self.documents:
             raise IndexError(f"no document {number}: {self.folder} has {self.documents}, numbered from 0")
-        at = int(np.searchsorted(self._first_document_S, number, "right")) - 1
-        return self.shard(at), number - int(self._first_document_S[at])
+        at = int(np.searchsorted(self.first_document_S, number, "right")) - 1
+        return self.shard(at), number - int(self.first_document_S[at])
 
     def _check(self) -> None:
         for number, shard in enumerate(self.manifest["shards"]):

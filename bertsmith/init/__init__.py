@@ -1,5 +1,7 @@
 """Where weights start."""
 
+import re
+
 import torch
 from torch import Tensor, nn
 
@@ -28,8 +30,10 @@ class Init:
 def initialise(model: nn.Module, method: Init, seed: int, prefix: str = "") -> None:
     """Fill every parameter: each from a generator seeded by its path, so that no order of building matters."""
     for path, tensor in model.named_parameters():
-        parts = path.split(".")
-        layer = int(parts[1]) if parts[0] == "layers" else None
+        if tensor.is_meta:
+            continue
+        found = re.search(r"(?:^|\.)layers\.(\d+)\.", path)
+        layer = int(found[1]) if found else None
         method.fill(path, tensor, layer, torch.Generator(tensor.device).manual_seed(draw(seed, "init", prefix + path)))
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertsmith import kernels
 from bertsmith.encoder import Encoder
 from bertsmith.head import Head
 from bertsmith.spec import Slot, Spec
@@ -42,8 +42,7 @@ class Objective(nn.Module):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean over all that is asked; 0, with a gradient of 0, where nothing is."""
-        total = F.cross_entropy(logits.float(), target, reduction="sum")
-        return total / max(1, target.numel())
+        return kernels.cross_entropy(logits, target) / max(1, target.numel())
 
     def forward(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
         """{"loss": ..., and whatever is worth a line in the log}."""

@@ -13,13 +13,15 @@ class Task:
     """From raw labels to targets, and from logits to answers.
 
     Args:
-        labels: the label names, in the order of the head's outputs; empty for a number.
+        labels: a name for each output of the head: the labels, or for a number one name of what it is. Empty where only `names` is asked.
 
     Attributes:
         outputs: how many logits a head must give for each example.
+        floor: the metric in which a model must beat the best constant answer.
     """
 
     paper: ClassVar[str] = ""
+    floor: ClassVar[str] = ""
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
@@ -39,6 +41,10 @@ class Task:
 
     def decode(self, logits: Tensor) -> list[Any]:
         """The answers, as raw labels are written; logits [N, outputs]."""
+        raise NotImplementedError
+
+    def probabilities(self, logits: Tensor) -> np.ndarray:
+        """A probability for each label, float32 [N, labels]; [N, 0] where the answer is a number."""
         raise NotImplementedError
 
     def predicted(self, logits: Tensor) -> np.ndarray:

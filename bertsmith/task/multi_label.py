@@ -21,6 +21,7 @@ class MultiLabel(Task):
     threshold: a label is predicted if its probability is above this.
     """
 
+    floor = "micro_f1"
     paper = "arXiv:2005.00547"
 
     def __init__(self, labels: list[str], *, separator: str = "|", threshold: float = 0.5) -> None:
@@ -55,8 +56,11 @@ class MultiLabel(Task):
     def decode(self, logits: Tensor) -> list[list[str]]:
         return [[name for name, said in zip(self.labels, row, strict=True) if said] for row in self.predicted(logits).tolist()]
 
+    def probabilities(self, logits: Tensor) -> np.ndarray:
+        return logits.float().sigmoid().cpu().numpy()
+
     def predicted(self, logits: Tensor) -> np.ndarray:
-        return (logits.float().sigmoid() > self.threshold).cpu().numpy()
+        return self.probabilities(logits) > self.threshold
 
     def true(self, target: Tensor) -> np.ndarray:
         return (target > 0.5).cpu().numpy()

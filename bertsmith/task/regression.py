@@ -19,18 +19,19 @@ class Regression(Task):
     mean, scale: of the training targets, so that a head that starts at 0 starts at their mean, whatever their unit.
     """
 
+    floor = "rmse"
     paper = "arXiv:1810.04805"
 
     def __init__(self, labels: list[str], *, mean: float = 0.0, scale: float = 1.0) -> None:
         super().__init__(labels)
-        if labels:
-            raise ValueError(f"task/regression predicts a number and takes no labels; got {len(labels)}")
+        if len(labels) > 1:
+            raise ValueError(f"task/regression predicts one number; got {len(labels)} names for it: {', '.join(labels)}")
         if not scale > 0:
             raise ValueError(f"task/regression needs a scale above 0; got {scale}")
         self.outputs, self.mean, self.scale = 1, mean, scale
 
     def names(self, raw: list[Any]) -> list[str]:
-        return []
+        return ["value"]
 
     def encode(self, raw: list[Any]) -> Tensor:
         numbers = []
@@ -48,6 +49,9 @@ class Regression(Task):
 
     def decode(self, logits: Tensor) -> list[float]:
         return self.predicted(logits).tolist()
+
+    def probabilities(self, logits: Tensor) -> np.ndarray:
+        return np.zeros((len(logits), 0), np.float32)
 
     def predicted(self, logits: Tensor) -> np.ndarray:
         return (self.mean + self.scale * logits[:, 0].double()).cpu().numpy()

@@ -32,6 +32,7 @@ class SingleLabel(Task):
     smoothing: the share of the target spread evenly over all labels (Szegedy et al. 2015, arXiv:1512.00567, section 7).
     """
 
+    floor = "accuracy"
     paper = "arXiv:1810.04805"
 
     def __init__(self, labels: list[str], *, main: str = "accuracy", smoothing: float = 0.0) -> None:
@@ -56,6 +57,9 @@ class SingleLabel(Task):
 
     def decode(self, logits: Tensor) -> list[str]:
         return [self.labels[i] for i in logits.argmax(-1).tolist()]
+
+    def probabilities(self, logits: Tensor) -> np.ndarray:
+        return logits.float().softmax(-1).cpu().numpy()
 
     def predicted(self, logits: Tensor) -> np.ndarray:
         return logits.argmax(-1).cpu().numpy()

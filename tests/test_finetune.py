@@ -1,0 +1,215 @@
+"""Fine-tuning end to end on tiny tables: what it learns, what it reports, what it never touches, and that it resumes."""
+
+import json
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from scipy import stats
+
+import bertsmith
+from bertsmith.data import data
+from bertsmith.data.table import write_rows
+from bertsmith.evaluate import evaluate
+from bertsmith.examples import take_examples
+from bertsmith.finetune import finetune
+from bertsmith.hf.bert import bert_encoder
+from bertsmith.interval import t_interval
+from bertsmith.linear import tensors
+from bertsmith.model import Bundle, Model
+from bertsmith.schedule import schedule
+from bertsmith.split import cut
+from bertsmith.table import read_table
+from bertsmith.task import task
+from bertsmith.tokenizer.load import load_tokenizer
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "good", "bad", "film", "the", "is", *(f"w{i}" for i in range(20))]
+FAST = {"epochs": 2, "lr": 3e-3, "batch": 16, "max_length": 16, "progress": False}
+
+
+@pytest.fixture
+def model(tmp_path) -> Model:
+    """An encoder of one layer with random weights."""
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS))
+    torch.manual_seed(0)
+    spec = bert_encoder(1, 32, 2, len(WORDS), hidden=64, length=32, dropout=0.0)
+    return Model(spec, Bundle(spec.build(), None), load_tokenizer(tmp_path / "vocab.txt"))
+
+
+def rows(count: int, seed: int = 0) -> pandas.DataFrame:
+    """Texts of different lengths with "good" or "bad" somewhere in them."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(count):
+        words = [f"w{i}" for i in rng.integers(0, 20, rng.integers(2, 8))]
+        good = bool(rng.integers(0, 2))
+        words.insert(int(rng.integers(0, len(words))), "good" if good else "bad")
+        out.append({"text": " ".join(words), "label": "positive" if good else "negative"})
+    return pandas.DataFrame(out)
+
+
+def test_it_learns_reports_saves_and_leaves_the_given_model_alone(model, tmp_path):
+    before = {k: v.clone() for k, v in tensors(model.bundle).items()}
+    tuned = finetune(model, rows(300), out=tmp_path / "out", seeds=2, **FAST)
+    assert model.head is None and all(torch.equal(v, before[k]) for k, v in tensors(model.bundle).items())
+    report = tuned.report
+    assert tuned.labels == ["negative", "positive"] and report["test"]["accuracy"]["mean"] > 0.9 and report["degenerate"] == []
+    assert report["splits"]["test"] == 30 and report["splits"]["valid"] == 30 and "stratified" in report["splits"]["made"]
+    assert len(report["seeds"]) == 2 and report["test"]["accuracy"]["n"] == 2 and report["baselines"]["tfidf"]["accuracy"] > 0.9
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == json.loads(json.dumps(report)) == report
+    assert not (tmp_path / "out.work").exists()
+    assert [p.label for p in tuned.predict(["the film is good", "the film is bad"])] == ["positive", "negative"]
+    back = bertsmith.load(tmp_path / "out")
+    assert back.labels == tuned.labels and back.report["seeds"] == report["seeds"]
+    fresh = rows(60, seed=9)
+    assert evaluate(back, fresh, say=lambda line: None) == evaluate(tuned, fresh, say=lambda line: None)
+
+
+def test_columns_task_and_splits_are_said(model):
+    said: list[str] = []
+    finetune(model, rows(40), baselines=False, say=said.append, **FAST | {"progress": True, "epochs": 1})
+    text = "\n".join(said)
+    for what in ("text='text', label='label'", "single_label", "cut from the table by a hash", "32 train, 4 valid, 4 test", "majority"):
+        assert what in text
+
+
+def test_the_reported_split_chooses_nothing(model):
+    """With other test labels, every weight and every choice is the same."""
+    train, valid, test = rows(64), rows(32, 1), rows(32, 2)
+    flipped = test.assign(label=["negative" if x == "positive" else "positive" for x in test.label])
+    a = finetune(model, train, valid=valid, test=test, **FAST)
+    b = finetune(model, train, valid=valid, test=flipped, **FAST)
+    for x, y in zip(a.report["seeds"], b.report["seeds"], strict=True):
+        assert (x["epochs"], x["chosen_epoch"]) == (y["epochs"], y["chosen_epoch"])
+        best = max(range(FAST["epochs"]), key=lambda e: (x["epochs"][e]["accuracy"], -e))
+        assert x["chosen_epoch"] == best + 1
+    assert all(torch.equal(v, tensors(b.bundle)[k]) for k, v in tensors(a.bundle).items())
+    assert a.report["test"]["accuracy"]["mean"] + b.report["test"]["accuracy"]["mean"] == pytest.approx(1)
+
+
+def test_pairs_and_regression(model, tmp_path):
+    frame = rows(200)
+    pairs = pandas.DataFrame({"sentence1": frame.text, "sentence2": "w1", "score": [3.25 if x == "positive" else -50 for x in frame.label]})
+    tuned = finetune(model, pairs, **FAST)
+    assert tuned.task.kind == "regression" and tuned.report["test"]["pearson"]["mean"] > 0.9
+    assert tuned.report["test"]["rmse"]["mean"] < tuned.report["baselines"]["majority"]["rmse"]
+    good, bad = tuned.predict(["w1 good w2", "w3 bad w4"], ["w1", "w1"])
+    assert good.label > bad.label + 10 and tuned.task.args["scale"] == 1.0
+    tuned.save(tmp_path / "out")
+    assert bertsmith.load(tmp_path / "out").predict("w1 good w2", "w1").label == pytest.approx(good.label, abs=1e-4)
+
+
+def test_several_labels(model):
+    frame = rows(200)
+    frame["label"] = [("good|long" if y == "positive" else "") if len(x.split()) > 4 else "good" * (y == "positive") for x, y in frame.values]
+    tuned = finetune(model, frame, **FAST | {"epochs": 3})
+    assert tuned.task.kind == "multi_label" and tuned.labels == ["good", "long"]
+    assert tuned.report["test"]["micro_f1"]["mean"] > 0.8 and tuned.report["degenerate"] == []
+
+
+def test_a_run_that_learns_nothing_is_named_degenerate(model):
+    frame = rows(80).assign(label=lambda f: ["a" if i % 4 else "b" for i in range(len(f))])
+    tuned = finetune(model, frame, baselines=False, **FAST | {"lr": 1e-9, "epochs": 1})
+    assert tuned.report["degenerate"] == [0] and tuned.report["seeds"][0]["degenerate"]
+
+
+def test_a_killed_call_goes_on_to_the_same_numbers(model, tmp_path, monkeypatch):
+    frame, calls = rows(64), []
+    whole = finetune(model, frame, out=tmp_path / "whole", seeds=2, **FAST)
+    module = __import__("bertsmith.finetune", fromlist=["x"])
+    real = module.train
+
+    def dies(*args, **settings):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args, **settings)
+
+    monkeypatch.setattr(module, "train", dies)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(model, frame, out=tmp_path / "cut", seeds=2, **FAST)
+    again = finetune(model, frame, out=tmp_path / "cut", seeds=2, **FAST)
+    assert len(calls) == 6  # seed 0 is not trained again
+    assert again.report["seeds"] == whole.report["seeds"]
+    assert all(torch.equal(v, tensors(whole.bundle)[k]) for k, v in tensors(again.bundle).items())
+
+
+@pytest.mark.parametrize(
+    ("frame", "settings", "says"),
+    [
+        (rows(5), {}, "too few"),
+        (rows(40).assign(label="x"), {}, "one label"),
+        (rows(40), {"label": "labels"}, "no column 'labels'"),
+        (rows(40), {"seeds": 0}, "at least 1"),
+        (rows(40).assign(label=[*["x"] * 39, None]), {"task": task("regression")}, "number"),
+    ],
+)
+def test_tables_that_do_not_serve_are_named(model, frame, settings, says):
+    with pytest.raises((ValueError, KeyError), match=says):
+        finetune(model, frame, **FAST | settings)
+
+
+def test_the_interval_is_scipys():
+    values = [0.8, 0.83, 0.79, 0.85, 0.81]
+    low, high = stats.t.interval(0.95, 4, loc=np.mean(values), scale=stats.sem(values))
+    found = t_interval(values)
+    assert (found["low"], found["high"]) == (pytest.approx(low), pytest.approx(high)) and found["mean"] == pytest.approx(0.816)
+    assert t_interval([0.5]) == {"mean": 0.5, "low": None, "high": None, "n": 1}
+    assert t_interval([0.5, None])["mean"] is None
+
+
+def test_parts_of_a_schedule_are_the_whole():
+    whole = schedule("linear", warmup=0.1)
+    for k in range(4):
+        part = schedule("part", inner=whole, begin=k / 4, end=(k + 1) / 4).build()
+        for p in (0.0, 0.3, 0.99):
+            assert part.factor(p) == pytest.approx(whole.build().factor((k + p) / 4))
+    with pytest.raises(ValueError, match="begin"):
+        schedule("part", inner=whole, begin=0.5, end=0.5).build()
+
+
+def test_table_data_visits_every_row_once_an_epoch_and_resumes(tmp_path):
+    rng = np.random.default_rng(0)
+    token = [torch.full((int(n),), i + 1) for i, n in enumerate(rng.integers(1, 12, 101))]
+    write_rows(tmp_path / "rows", token, [torch.ones_like(t) for t in token], torch.arange(101))
+    spec = data("table", path=str(tmp_path / "rows"), rows=8, seed=3)
+    source = spec.build()
+    assert source.per_epoch == 13
+    orders = []
+    for _ in range(2):
+        seen = []
+        for _ in range(13):
+            batch = source.make(source.plan())
+            real = batch["layout"].real_BT
+            for row, keep, target in zip(batch["token"], real, batch["target"], strict=True):
+                assert row[keep].tolist() == token[target].tolist() and (row[~keep] == 0).all()
+            assert torch.equal(batch["layout"].type_BT, real.long()) and batch["layout"].whole == bool(real.all())
+            seen += batch["target"].tolist()
+        assert sorted(seen) == list(range(101))
+        orders.append(seen)
+    assert orders[0] != orders[1]
+    for _ in range(5):
+        source.plan()
+    other = spec.build()
+    other.load(json.loads(json.dumps(source.state())))
+    for _ in range(20):
+        a, b = (s.make(s.plan()) for s in (source, other))
+        assert torch.equal(a["token"], b["token"]) and torch.equal(a["row"], b["row"])
+
+
+def test_batches_are_of_like_lengths(tmp_path):
+    rng = np.random.default_rng(1)
+    token = [torch.ones(int(n), dtype=torch.long) for n in rng.integers(1, 100, 640)]
+    write_rows(tmp_path / "rows", token, token, torch.zeros(640))
+    source = data("table", path=str(tmp_path / "rows"), rows=16).build()
+    batches = [source.make(source.plan()) for _ in range(source.per_epoch)]
+    real = sum(int(b["layout"].real_BT.sum()) for b in batches)
+    assert real / sum(b["token"].numel() for b in batches) > 0.93
+
+
+def test_equal_texts_never_stand_on_both_sides():
+    frame = pandas.concat([rows(100), rows(100)])
+    examples = take_examples(read_table(frame), "text", None, "label")
+    kept, off = cut(examples.keys(), examples.label, 0.1, 0, "test")
+    assert not {examples.text[i] for i in kept} & {examples.text[i] for i in off} and len(off) == 20
