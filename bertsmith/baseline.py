@@ -43,7 +43,9 @@ def tfidf(task: Task, train: Examples, valid: Examples, test: Examples) -> dict[
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectorizer = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) >= 1000 else 1, token_pattern=r"\w+|[^\w\s]")
+    vectorizer = TfidfVectorizer(
+        ngram_range=(1, 2), sublinear_tf=True, min_df=2 if len(train) >= 1000 else 1, token_pattern=r"\w+|[^\w\s]"
+    )
     vectorizer.fit(train.text + (train.pair or []))
 
     def features(examples: Examples) -> Any:
@@ -83,4 +85,3 @@ def _linear(y: np.ndarray, strength: float) -> Any:
 def _read(model: Any, x: Any, y: np.ndarray) -> np.ndarray:
     """Predictions in the type of the training targets."""
     return np.asarray(model.predict(x)).astype(y.dtype)
-

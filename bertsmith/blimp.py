@@ -20,7 +20,12 @@ PARADIGMS = 67
 
 
 def blimp(
-    model: Model, source: str | Path, limit: int | None = None, budget: int = BUDGET, progress: bool = True, say: Say = aloud
+    model: Model,
+    source: str | Path,
+    limit: int | None = None,
+    budget: int = BUDGET,
+    progress: bool = True,
+    say: Say = aloud,
 ) -> dict[str, Any]:
     """Score a model with a masked-LM head.
 
@@ -32,20 +37,31 @@ def blimp(
     """
     found = dict(sorted(_paradigms(Path(source)), key=lambda item: item[0]))
     if not found:
-        raise ValueError(f"{source} holds no .jsonl file; BLiMP is a folder or an archive of {PARADIGMS}, one a paradigm")
+        raise ValueError(
+            f"{source} holds no .jsonl file; BLiMP is a folder or an archive of {PARADIGMS}, one a paradigm"
+        )
     if len(found) != PARADIGMS:
-        say(f"{source}: {len(found)} paradigms instead of the {PARADIGMS} of BLiMP; the mean does not compare with published ones")
+        say(
+            f"{source}: {len(found)} paradigms instead of the {PARADIGMS} of BLiMP; the mean does not compare with published ones"
+        )
     paradigms: dict[str, dict[str, Any]] = {}
     ties = 0
     for number, (name, pairs) in enumerate(found.items(), 1):
         pairs = pairs[:limit]
-        scores = pseudo_log_likelihood(model, [p[key] for p in pairs for key in ("sentence_good", "sentence_bad")], 512, budget)
+        scores = pseudo_log_likelihood(
+            model, [p[key] for p in pairs for key in ("sentence_good", "sentence_bad")], 512, budget
+        )
         good, bad = [s for s, _ in scores[::2]], [s for s, _ in scores[1::2]]
         right = sum(g > b for g, b in zip(good, bad, strict=True))
         ties += sum(g == b for g, b in zip(good, bad, strict=True))
         field = str(pairs[0]["field"]).replace("/", "_")  # one file of the 67 writes syntax/semantics
         accuracy = right / len(pairs)
-        paradigms[name] = {"accuracy": accuracy, "pairs": len(pairs), "field": field, "term": pairs[0]["linguistics_term"]}
+        paradigms[name] = {
+            "accuracy": accuracy,
+            "pairs": len(pairs),
+            "field": field,
+            "term": pairs[0]["linguistics_term"],
+        }
         if progress:
             say(f"blimp {number}/{len(found)}  {name}  {100 * accuracy:.1f} %")
     return {
@@ -69,7 +85,11 @@ def _paradigms(source: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     try:
         with tarfile.open(source) as archive:
             for member in archive:
-                if member.isfile() and member.name.endswith(".jsonl") and (file := archive.extractfile(member)) is not None:
+                if (
+                    member.isfile()
+                    and member.name.endswith(".jsonl")
+                    and (file := archive.extractfile(member)) is not None
+                ):
                     yield Path(member.name).stem, _pairs(f"{source}:{member.name}", file.read().decode("utf-8"))
     except tarfile.TarError as error:
         raise ValueError(f"{source} is not a tar archive that can be read: {error}") from error

@@ -67,7 +67,8 @@ def guess_task(raw: list[Any]) -> Spec:
         return task("multi_label")
     for separator in "|;":
         different = [
-            frozenset(p.strip() for p in x.split(separator) if p.strip()) for x in {x for x in there if isinstance(x, str)}
+            frozenset(p.strip() for p in x.split(separator) if p.strip())
+            for x in {x for x in there if isinstance(x, str)}
         ]
         parts = [part for found in set(different) for part in found]
         if any(len(found) > 1 for found in different) and len(set(parts)) < len(parts):

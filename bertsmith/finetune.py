@@ -111,7 +111,9 @@ def finetune(
     aim = task.build(labels)
     objective = objectives("supervised", head=head or heads("linear", pool=pools("bert")), task=task, labels=labels)
     settings = {"epochs": epochs, "lr": lr, "batch": batch, "max_length": max_length, "seed": seed, "seeds": seeds}
-    found = _baselines(aim, splits, tell) if baselines else {"majority": baseline.majority(aim, splits.train, splits.test)}
+    found = (
+        _baselines(aim, splits, tell) if baselines else {"majority": baseline.majority(aim, splits.train, splits.test)}
+    )
     with ExitStack() as stack:
         if out is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bertsmith-")))
@@ -145,7 +147,15 @@ def finetune(
 
 
 def _splits(
-    source: Any, valid: Any, test: Any, text: str | None, pair: str | None, label: str | None, task: Spec | None, seed: int, tell: Say
+    source: Any,
+    valid: Any,
+    test: Any,
+    text: str | None,
+    pair: str | None,
+    label: str | None,
+    task: Spec | None,
+    seed: int,
+    tell: Say,
 ) -> tuple[Splits, Spec]:
     """Read the tables, settle columns and task, and cut what splits are not given."""
     table = read_table(source, say=tell)
@@ -163,7 +173,9 @@ def _splits(
     made = "splits as given"
     if missing := [name for name in ("test", "valid") if name not in given]:
         if len(train) < FEWEST:
-            raise ValueError(f"{table.name} has {len(train)} rows: too few to split; give valid= and test=, or at least {FEWEST} rows")
+            raise ValueError(
+                f"{table.name} has {len(train)} rows: too few to split; give valid= and test=, or at least {FEWEST} rows"
+            )
         for name in missing:
             share = SHARE if len(missing) == 1 or name == "test" else SHARE / (1 - SHARE)
             classes = [str(x) for x in train.label] if task.kind == "single_label" else None
@@ -189,7 +201,9 @@ def _label_space(splits: Splits, task: Spec, tell: Say) -> tuple[list[str], Spec
         y = blank.encode(splits.train.label).double()
         return labels, tasks("regression", mean=float(y.mean()), scale=float(y.std(correction=0)) or 1.0)
     if len(labels) < 2:
-        raise ValueError(f"there is only one label, {labels[0]!r}: nothing to learn" if labels else "no row has a label")
+        raise ValueError(
+            f"there is only one label, {labels[0]!r}: nothing to learn" if labels else "no row has a label"
+        )
     if unseen := sorted(set(labels) - set(blank.names(splits.train.label))):
         tell(f"labels that never occur in train: {', '.join(map(repr, unseen[:10]))}")
     return labels, task
@@ -271,7 +285,13 @@ def _one_seed(
             kept = {k: v.contiguous() for k, v in now.tensors.items()}
     assert best is not None
     scores = score_examples(best, aim, splits.test, max_length)
-    result = {"seed": seed, "epochs": looks, "chosen_epoch": chosen, "test": scores.value(), "constant": scores.constant}
+    result = {
+        "seed": seed,
+        "epochs": looks,
+        "chosen_epoch": chosen,
+        "test": scores.value(),
+        "constant": scores.constant,
+    }
     tell(f"seed {seed}: epoch {chosen} is best on valid; test {_line(result['test'])}")
     write_atomic(work / f"seed-{seed}.safetensors", save(kept))
     write_atomic(done, json.dumps(result))
@@ -282,7 +302,12 @@ def _one_seed(
 @torch.no_grad()
 def _fold(model: Model) -> None:
     """A regression's mean and scale into the weights of its head, so that other libraries read the same numbers from it."""
-    if model.task is not None and model.task.kind == "regression" and model.head_spec is not None and model.head_spec.kind == "linear":
+    if (
+        model.task is not None
+        and model.task.kind == "regression"
+        and model.head_spec is not None
+        and model.head_spec.kind == "linear"
+    ):
         mean, scale = model.task.args["mean"], model.task.args["scale"]
         model.head.out.weight.mul_(scale)
         model.head.out.bias.mul_(scale).add_(mean)
@@ -319,7 +344,12 @@ def _report(
         "seeds": results,
         "degenerate": [r["seed"] for r in results if r["degenerate"]],
         "baselines": found,
-        "splits": {"train": len(splits.train), "valid": len(splits.valid), "test": len(splits.test), "made": splits.made},
+        "splits": {
+            "train": len(splits.train),
+            "valid": len(splits.valid),
+            "test": len(splits.test),
+            "made": splits.made,
+        },
         "settings": settings,
         "said": said,
     }

@@ -88,9 +88,14 @@ class Edit(nn.Module):
 
 
 class Graft(nn.Module):
-    """Base of the `graft` room: forward(inner, *inputs) -> output, where inner is the module as it was."""
+    """Base of the `graft` room: forward(inner, *inputs) -> output, where inner is the module as it was.
+
+    Attributes:
+        where: the pattern at which the paper hangs it.
+    """
 
     paper = ""
+    where = "layers.*.{mixer,ffn}"
     starts_as_identity = True
 
     def __init__(self, host: nn.Module, path: str, dim: int, heads: int):

@@ -16,7 +16,10 @@ class Scores:
     """
 
     def __init__(
-        self, metrics: dict[str, Metric], predicted: Callable[[Tensor], np.ndarray], true: Callable[[Tensor], np.ndarray]
+        self,
+        metrics: dict[str, Metric],
+        predicted: Callable[[Tensor], np.ndarray],
+        true: Callable[[Tensor], np.ndarray],
     ) -> None:
         self.metrics, self.predicted, self.true = metrics, predicted, true
         self.main = next(iter(metrics))

@@ -20,10 +20,58 @@ from typing import Any
 
 Say = Callable[[str], None]
 
-TEXT_NAMES = ("text", "sentence", "sentence1", "text1", "text_a", "texta", "question1", "premise", "#1 string", "review", "content")
-TEXT_NAMES += ("comment", "tweet", "body", "document", "query", "question", "utterance", "title", "string", "abstract", "message")
-PAIR_NAMES = ("pair", "sentence2", "text2", "text_b", "textb", "question2", "hypothesis", "#2 string", "answer", "context")
-LABEL_NAMES = ("label", "labels", "target", "targets", "gold_label", "class", "category", "sentiment", "score", "rating", "intent", "similarity")
+TEXT_NAMES = (
+    "text",
+    "sentence",
+    "sentence1",
+    "text1",
+    "text_a",
+    "texta",
+    "question1",
+    "premise",
+    "#1 string",
+    "review",
+    "content",
+)
+TEXT_NAMES += (
+    "comment",
+    "tweet",
+    "body",
+    "document",
+    "query",
+    "question",
+    "utterance",
+    "title",
+    "string",
+    "abstract",
+    "message",
+)
+PAIR_NAMES = (
+    "pair",
+    "sentence2",
+    "text2",
+    "text_b",
+    "textb",
+    "question2",
+    "hypothesis",
+    "#2 string",
+    "answer",
+    "context",
+)
+LABEL_NAMES = (
+    "label",
+    "labels",
+    "target",
+    "targets",
+    "gold_label",
+    "class",
+    "category",
+    "sentiment",
+    "score",
+    "rating",
+    "intent",
+    "similarity",
+)
 LABEL_NAMES += ("stars", "quality", "topic", "tags", "emotion", "y")
 FORMATS = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
 
@@ -70,19 +118,25 @@ def read_table(source: Any, *, header: bool | None = None, say: Say = aloud) -> 
         return _from_records("the list", source, range(1, len(source) + 1))
     pandas = sys.modules.get("pandas")
     if pandas is not None and isinstance(source, pandas.DataFrame):
-        return _table("the DataFrame", {str(name): [_cell(x) for x in source[name].tolist()] for name in source.columns}, [])
+        return _table(
+            "the DataFrame", {str(name): [_cell(x) for x in source[name].tolist()] for name in source.columns}, []
+        )
     if not isinstance(source, str | Path):
         raise TypeError(f"a table is a path, a pandas DataFrame or a list of dicts; got {type(source).__name__}")
     path = Path(source)
     if not path.is_file():
-        raise FileNotFoundError(f"no file {str(path)!r}; a table is one file: {', '.join(FORMATS)}, text also as .gz or .xz")
+        raise FileNotFoundError(
+            f"no file {str(path)!r}; a table is one file: {', '.join(FORMATS)}, text also as .gz or .xz"
+        )
     suffixes = [s.lower() for s in path.suffixes]
     packed = suffixes.pop() if suffixes and suffixes[-1] in (".gz", ".xz") else ""
     kind = suffixes[-1] if suffixes else ""
     if kind == ".parquet" and not packed:
         return _read_parquet(path)
     if kind not in FORMATS or kind == ".parquet":
-        raise ValueError(f"{path} ends in neither of {', '.join(FORMATS)} (text also with .gz or .xz); rename it to say what it is")
+        raise ValueError(
+            f"{path} ends in neither of {', '.join(FORMATS)} (text also with .gz or .xz); rename it to say what it is"
+        )
     text = _read_text(path, packed)
     if kind in (".jsonl", ".ndjson"):
         return _read_jsonl(str(path), text)
@@ -119,7 +173,9 @@ def guess(
     if text is None:
         text = named(TEXT_NAMES) or _longest(table, taken)
         if text is None:
-            raise ValueError(f"which column of {table.name} is the text? Say text=...; its columns: {', '.join(map(repr, table.columns))}")
+            raise ValueError(
+                f"which column of {table.name} is the text? Say text=...; its columns: {', '.join(map(repr, table.columns))}"
+            )
         guessed.insert(0, f"text={text!r}")
         taken.add(text)
     if pair is None and not text_was_given:
@@ -129,7 +185,9 @@ def guess(
     if label is None:
         label = _fewest(table, taken)
         if label is None:
-            raise ValueError(f"which column of {table.name} is the label? Say label=...; its columns: {', '.join(map(repr, table.columns))}")
+            raise ValueError(
+                f"which column of {table.name} is the label? Say label=...; its columns: {', '.join(map(repr, table.columns))}"
+            )
         guessed.append(f"label={label!r}")
     if guessed:
         say(f"{table.name}: columns guessed: {', '.join(guessed)}")
@@ -148,7 +206,11 @@ def _longest(table: Table, taken: set[str]) -> str | None:
 
 def _fewest(table: Table, taken: set[str]) -> str | None:
     """The only other column, or the one with fewer than half as many different values as the next."""
-    count = {name: len({json.dumps(x, default=str) for x in cells}) for name, cells in table.columns.items() if name not in taken}
+    count = {
+        name: len({json.dumps(x, default=str) for x in cells})
+        for name, cells in table.columns.items()
+        if name not in taken
+    }
     count = {name: n for name, n in count.items() if n > 1}
     order = sorted(count, key=lambda name: count[name])
     if len(order) == 1 or (len(order) > 1 and 2 * count[order[0]] < count[order[1]]):
@@ -190,7 +252,14 @@ def _read_parquet(path: Path) -> Table:
         found = pyarrow.parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a parquet file that can be read: {error}") from error
-    return _table(str(path), {name: [_cell(x) for x in column.to_pylist()] for name, column in zip(found.column_names, found.columns, strict=True)}, [])
+    return _table(
+        str(path),
+        {
+            name: [_cell(x) for x in column.to_pylist()]
+            for name, column in zip(found.column_names, found.columns, strict=True)
+        },
+        [],
+    )
 
 
 def _read_text(path: Path, packed: str) -> str:
@@ -205,7 +274,9 @@ def _read_text(path: Path, packed: str) -> str:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}, line {line}, is not UTF-8 (byte {raw[error.start]:#04x}); convert it, for example with iconv") from error
+        raise ValueError(
+            f"{path}, line {line}, is not UTF-8 (byte {raw[error.start]:#04x}); convert it, for example with iconv"
+        ) from error
 
 
 def _read_jsonl(name: str, text: str) -> Table:
@@ -224,7 +295,9 @@ def _read_json(name: str, text: str) -> Table:
     try:
         records = json.loads(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{name}, line {error.lineno}, is not JSON: {error.msg} (one object a line is .jsonl)") from error
+        raise ValueError(
+            f"{name}, line {error.lineno}, is not JSON: {error.msg} (one object a line is .jsonl)"
+        ) from error
     if not isinstance(records, list):
         raise ValueError(f"{name} must hold a list of objects, not one {type(records).__name__}")
     return _from_records(name, records, range(1, len(records) + 1))
@@ -270,10 +343,14 @@ def _quoted_rows(name: str, text: str, separator: str) -> list[list[str]]:
     try:
         for row in reader:
             if row and rows and len(row) != len(rows[0]):
-                raise ValueError(f"{name}, line {reader.line_num}, has {len(row)} cells where the first line has {len(rows[0])}")
+                raise ValueError(
+                    f"{name}, line {reader.line_num}, has {len(row)} cells where the first line has {len(rows[0])}"
+                )
             rows += [row] if row else []
     except csv.Error as error:
-        raise ValueError(f"{name}, line {reader.line_num}: {error}; a quote inside a quoted cell is written twice") from error
+        raise ValueError(
+            f"{name}, line {reader.line_num}: {error}; a quote inside a quoted cell is written twice"
+        ) from error
     finally:
         csv.field_size_limit(before)
     return rows
@@ -291,7 +368,13 @@ def _tab_rows(name: str, text: str) -> list[list[str]]:
         try:
             return _quoted_rows(name, text, "\t")
         except ValueError:
-            raise ValueError(f"{name}, row {uneven + 1}, has {len(rows[uneven])} cells where the first has {len(rows[0])}") from None
+            raise ValueError(
+                f"{name}, row {uneven + 1}, has {len(rows[uneven])} cells where the first has {len(rows[0])}"
+            ) from None
     opening = [cell for row in rows for cell in row if cell.startswith('"')]
     quoted = all(len(cell) > 1 and cell.endswith('"') and '"' not in cell[1:-1].replace('""', "") for cell in opening)
-    return [[cell[1:-1].replace('""', '"') if cell.startswith('"') else cell for cell in row] for row in rows] if quoted else rows
+    return (
+        [[cell[1:-1].replace('""', '"') if cell.startswith('"') else cell for cell in row] for row in rows]
+        if quoted
+        else rows
+    )

@@ -48,7 +48,9 @@ def test_tfidf_serves_every_task():
     splits = [Examples(e.text, None, [2.0 * y + 1 for y in e.label]) for e in (toy(200, 0), toy(50, 1), toy(100, 2))]
     assert tfidf(number, *splits)["pearson"] > 0.95
     several = task("multi_label").build(["x", "y"])
-    splits = [Examples(e.text, None, ["x|y" if y else "y" for y in e.label]) for e in (toy(200, 0), toy(50, 1), toy(100, 2))]
+    splits = [
+        Examples(e.text, None, ["x|y" if y else "y" for y in e.label]) for e in (toy(200, 0), toy(50, 1), toy(100, 2))
+    ]
     with pytest.warns(UserWarning, match="present in all"):
         assert tfidf(several, *splits)["micro_f1"] > 0.97
 

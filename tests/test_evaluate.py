@@ -75,9 +75,18 @@ def test_modes_are_put_back_and_models_without_the_head_are_refused(model):
 def write_blimp(folder: Path) -> None:
     """Two toy paradigms."""
     folder.mkdir()
-    for name, field, bad in (("agreement", "morphology", "the dog bark"), ("other", "syntax/semantics", "the dog barks")):
+    for name, field, bad in (
+        ("agreement", "morphology", "the dog bark"),
+        ("other", "syntax/semantics", "the dog barks"),
+    ):
         lines = [
-            {"sentence_good": f"the dog barks {w}", "sentence_bad": f"{bad} {w}", "field": field, "linguistics_term": "t"} for w in "abcd"
+            {
+                "sentence_good": f"the dog barks {w}",
+                "sentence_bad": f"{bad} {w}",
+                "field": field,
+                "linguistics_term": "t",
+            }
+            for w in "abcd"
         ]
         (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
@@ -89,12 +98,17 @@ def test_blimp_counts_pairs_from_a_folder_or_an_archive(model, tmp_path):
     good = [by_definition(model, f"the dog barks {w}") > by_definition(model, f"the dog bark {w}") for w in "abcd"]
     assert found["paradigms"]["agreement"]["accuracy"] == np.mean(good)
     assert found["paradigms"]["other"]["accuracy"] == 0 and found["ties"] == 4  # equal sentences: a tie is not right
-    assert found["fields"] == {"morphology": np.mean(good), "syntax_semantics": 0.0} and found["accuracy"] == np.mean(good) / 2
+    assert (
+        found["fields"] == {"morphology": np.mean(good), "syntax_semantics": 0.0}
+        and found["accuracy"] == np.mean(good) / 2
+    )
     assert "2 paradigms instead of the 67" in said[0]
     with tarfile.open(tmp_path / "blimp.tar.xz", "w:xz") as archive:
         archive.add(tmp_path / "blimp", "blimp")
     assert blimp(model, tmp_path / "blimp.tar.xz", progress=False, say=said.append) == found
-    assert blimp(model, tmp_path / "blimp", limit=2, progress=False, say=said.append)["paradigms"]["other"]["pairs"] == 2
+    assert (
+        blimp(model, tmp_path / "blimp", limit=2, progress=False, say=said.append)["paradigms"]["other"]["pairs"] == 2
+    )
 
 
 def test_blimp_names_what_is_wrong(model, tmp_path):
@@ -126,7 +140,9 @@ def test_masked_lm_asks_the_same_and_near_chance_at_random(model, tmp_path):
     with torch.no_grad():
         zero.zero_()
         model.head.dense.bias.zero_()
-    assert masked_lm(model, tmp_path / "held.txt", max_length=32)["loss"] == pytest.approx(math.log(len(WORDS)), abs=1e-5)
+    assert masked_lm(model, tmp_path / "held.txt", max_length=32)["loss"] == pytest.approx(
+        math.log(len(WORDS)), abs=1e-5
+    )
     flat = pseudo_perplexity(model, tmp_path / "held.txt", max_length=32)
     assert flat["tokens"] == 1200 and flat["pseudo_perplexity"] == pytest.approx(len(WORDS), rel=1e-5)
 
@@ -134,4 +150,9 @@ def test_masked_lm_asks_the_same_and_near_chance_at_random(model, tmp_path):
 @pytest.mark.skipif("BERTSMITH_DATA" not in os.environ, reason="needs BERTSMITH_DATA, the folder of development data")
 def test_the_real_blimp_has_67_paradigms_and_four_fields(model):
     found = blimp(model, Path(os.environ["BERTSMITH_DATA"]) / "tasks" / "blimp.tar.xz", limit=1, progress=False)
-    assert len(found["paradigms"]) == 67 and set(found["fields"]) == {"morphology", "syntax", "semantics", "syntax_semantics"}
+    assert len(found["paradigms"]) == 67 and set(found["fields"]) == {
+        "morphology",
+        "syntax",
+        "semantics",
+        "syntax_semantics",
+    }

@@ -148,6 +148,8 @@ def test_splits_are_stratified_pure_and_keep_equal_texts_together():
     assert abs(len(off) - 100) <= 15 and abs(sum(classes[i] == "rare" for i in off) - 9) <= 3
     back = cut(texts[::-1], classes[::-1], 0.1, 0, "test")
     assert {texts[i] for i in off} == {texts[::-1][i] for i in back[1]}
-    assert set(off) != set(cut(texts, classes, 0.1, 1, "test")[1]) and set(off) != set(cut(texts, classes, 0.1, 0, "valid")[1])
+    assert set(off) != set(cut(texts, classes, 0.1, 1, "test")[1]) and set(off) != set(
+        cut(texts, classes, 0.1, 0, "valid")[1]
+    )
     assert cut(["a", "b", "c", "d", "e", "f"], ["x", "x", "y", "y", "y", "y"], 0.5, 0, "test")[1]
     assert not {0, 1} & set(cut(["a", "b", "c", "d", "e", "f"], ["x", "x", "y", "y", "y", "y"], 0.5, 0, "test")[1])

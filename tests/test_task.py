@@ -112,7 +112,9 @@ def test_losses_equal_their_formulas_and_reach_every_logit(kind):
     labels = [] if kind == "regression" else ["a", "b", "c"]
     one = task(kind).build(labels)
     z = rng.normal(size=(5, one.outputs))
-    raw = {"single_label": list("abcab"), "multi_label": ["a|b", "", "c", "b", "a"], "regression": [0.5, 1, 2, 3, 4]}[kind]
+    raw = {"single_label": list("abcab"), "multi_label": ["a|b", "", "c", "b", "a"], "regression": [0.5, 1, 2, 3, 4]}[
+        kind
+    ]
     target = one.encode(raw)
     y = target.numpy().astype(np.float64)
     if kind == "single_label":

@@ -63,7 +63,7 @@ class Encoder:
         """Encodes many at once, as one text: each is one word of it, and the library numbers the words."""
         for start in range(0, len(atoms), 512):
             group = atoms[start : start + 512]
-            encoding = self.tokenizer.encode_batch_fast([" ".join(group)], add_special_tokens=False)[0]
+            encoding = self.tokenizer.encode(" ".join(group), add_special_tokens=False)
             id_N, word_N = np.array(encoding.ids, self.dtype), np.array(encoding.word_ids)
             cut = np.flatnonzero(np.diff(word_N)) + 1
             if len(cut) + 1 != len(group):

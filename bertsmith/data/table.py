@@ -55,7 +55,10 @@ class Table(Data):
         order = rng.permutation(len(self.length))
         block = self.rows * NEAR
         order = np.concatenate(
-            [part[np.argsort(self.length[part], kind="stable")] for part in np.split(order, range(block, len(order), block))]
+            [
+                part[np.argsort(self.length[part], kind="stable")]
+                for part in np.split(order, range(block, len(order), block))
+            ]
         )
         found = np.split(order, range(self.rows, len(order), self.rows))
         return [found[i] for i in rng.permutation(len(found))]
@@ -74,7 +77,9 @@ class Table(Data):
         place_BT = np.arange(length.max())[None, :]
         keep_BT = place_BT < length[:, None]
         at_BT = np.where(keep_BT, self.start[plan.chosen][:, None] + place_BT, 0)
-        token_BT, type_BT = (torch.from_numpy(np.where(keep_BT, x[at_BT], 0).astype(np.int64)) for x in (self.token, self.type))
+        token_BT, type_BT = (
+            torch.from_numpy(np.where(keep_BT, x[at_BT], 0).astype(np.int64)) for x in (self.token, self.type)
+        )
         layout = Layout.padded(torch.from_numpy(keep_BT), type_BT, whole=bool(keep_BT.all()))
         row = torch.arange(plan.first_row, plan.first_row + len(plan.chosen))
         return {"token": token_BT, "layout": layout, "row": row, "target": self.target[torch.from_numpy(plan.chosen)]}
@@ -84,7 +89,9 @@ class Table(Data):
 
     def load(self, state: dict[str, int]) -> None:
         if set(state) != {"epoch", "batch", "row"}:
-            raise ValueError(f"not a state of data/table: it must have epoch, batch, row; it has {', '.join(map(str, state))}")
+            raise ValueError(
+                f"not a state of data/table: it must have epoch, batch, row; it has {', '.join(map(str, state))}"
+            )
         self._epoch, self._batch, self._row = (int(state[name]) for name in ("epoch", "batch", "row"))
         self._order: list[np.ndarray] | None = None
 
@@ -92,8 +99,14 @@ class Table(Data):
 def write_rows(path: Path, token: list[Tensor], types: list[Tensor], target: Tensor) -> None:
     """Write tokenised rows (ids and token types of each, one target each) as a file for `data/table`, whole or not at all."""
     if not len(token) == len(types) == len(target) > 0:
-        raise ValueError(f"{len(token)} rows, {len(types)} rows of types and {len(target)} targets: they must be as many, and some")
+        raise ValueError(
+            f"{len(token)} rows, {len(types)} rows of types and {len(target)} targets: they must be as many, and some"
+        )
     start = torch.tensor([0, *(len(row) for row in token)]).cumsum(0)
-    held = {"token": torch.cat(token).int(), "type": torch.cat(types).to(torch.uint8), "start": start, "target": target.contiguous()}
+    held = {
+        "token": torch.cat(token).int(),
+        "type": torch.cat(types).to(torch.uint8),
+        "start": start,
+        "target": target.contiguous(),
+    }
     write_atomic(path, save(held))
-

@@ -23,6 +23,7 @@ class Prefix(Graft):
     """Hang it at `layers.*.mixer.core`; raises ValueError elsewhere. Each document has the whole prefix to itself."""
 
     paper = "arXiv:2101.00190"
+    where = "layers.*.mixer.core"
     starts_as_identity = False
 
     def __init__(self, host: Any, path: str, dim: int, heads: int, *, length: int = 10, std: float = 1.0):

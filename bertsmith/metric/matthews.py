@@ -30,4 +30,6 @@ class Matthews(Metric):
         below = (s * s - sum(p * p for p in said)) * (s * s - sum(t * t for t in true))
         if s == 0:
             return float("nan")
-        return (self.right * s - sum(p * t for p, t in zip(said, true, strict=True))) / math.sqrt(below) if below else 0.0
+        return (
+            (self.right * s - sum(p * t for p, t in zip(said, true, strict=True))) / math.sqrt(below) if below else 0.0
+        )

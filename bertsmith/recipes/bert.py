@@ -17,11 +17,12 @@ from bertsmith.train import Run, Stage
 
 def _run(depth: int, dim: int, heads: int, lr: float, path: Path | str, budget: str, seed: int) -> Run:
     manifest = json.loads((Path(path) / "manifest.json").read_text())
+    ids = manifest["special"]
     return Run(
-        encoder=bert_encoder(depth, dim, heads, vocab=manifest["vocab"]),
+        encoder=bert_encoder(depth, dim, heads, vocab=manifest["vocabulary"]),
         stages=[
             Stage(
-                objective=objective("masked_lm", masking=masking("bert")),
+                objective=objective("masked_lm", masking=masking("bert"), mask_id=ids["mask"], special=sorted(ids.values())),
                 data=data("packed", path=str(path), length=128, rows=32, seed=seed),
                 budget=budget,
                 optim=optim("adamw", lr=lr, betas=[0.9, 0.98], eps=1e-6, weight_decay=0.01),

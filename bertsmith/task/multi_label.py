@@ -27,7 +27,9 @@ class MultiLabel(Task):
     def __init__(self, labels: list[str], *, separator: str = "|", threshold: float = 0.5) -> None:
         super().__init__(labels)
         if not separator or not 0 < threshold < 1:
-            raise ValueError(f"task/multi_label needs a separator and a threshold between 0 and 1; got {separator!r} and {threshold}")
+            raise ValueError(
+                f"task/multi_label needs a separator and a threshold between 0 and 1; got {separator!r} and {threshold}"
+            )
         self.separator, self.threshold = separator, threshold
         self.number = {name: i for i, name in enumerate(labels)}
 
@@ -44,7 +46,9 @@ class MultiLabel(Task):
     def encode(self, raw: list[Any]) -> Tensor:
         sets = [self.parts(x) for x in raw]
         if unknown := sorted({name for names in sets for name in names} - set(self.number)):
-            raise ValueError(f"no label {', '.join(map(repr, unknown[:5]))}; there are: {', '.join(map(repr, self.labels))}")
+            raise ValueError(
+                f"no label {', '.join(map(repr, unknown[:5]))}; there are: {', '.join(map(repr, self.labels))}"
+            )
         target_NL = torch.zeros(len(raw), len(self.labels))
         for row, names in enumerate(sets):
             target_NL[row, [self.number[name] for name in names]] = 1.0
@@ -54,7 +58,10 @@ class MultiLabel(Task):
         return F.binary_cross_entropy_with_logits(logits.float(), target)
 
     def decode(self, logits: Tensor) -> list[list[str]]:
-        return [[name for name, said in zip(self.labels, row, strict=True) if said] for row in self.predicted(logits).tolist()]
+        return [
+            [name for name, said in zip(self.labels, row, strict=True) if said]
+            for row in self.predicted(logits).tolist()
+        ]
 
     def probabilities(self, logits: Tensor) -> np.ndarray:
         return logits.float().sigmoid().cpu().numpy()

@@ -25,7 +25,9 @@ class Regression(Task):
     def __init__(self, labels: list[str], *, mean: float = 0.0, scale: float = 1.0) -> None:
         super().__init__(labels)
         if len(labels) > 1:
-            raise ValueError(f"task/regression predicts one number; got {len(labels)} names for it: {', '.join(labels)}")
+            raise ValueError(
+                f"task/regression predicts one number; got {len(labels)} names for it: {', '.join(labels)}"
+            )
         if not scale > 0:
             raise ValueError(f"task/regression needs a scale above 0; got {scale}")
         self.outputs, self.mean, self.scale = 1, mean, scale
@@ -60,4 +62,6 @@ class Regression(Task):
         return target.double().cpu().numpy()
 
     def metrics(self) -> Scores:
-        return Scores({name: metric(name).build(1) for name in ("pearson", "spearman", "rmse")}, self.predicted, self.true)
+        return Scores(
+            {name: metric(name).build(1) for name in ("pearson", "spearman", "rmse")}, self.predicted, self.true
+        )

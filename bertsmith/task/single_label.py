@@ -41,7 +41,9 @@ class SingleLabel(Task):
         self.number = {name: i for i, name in enumerate(labels)}
         self.measured = ["accuracy", "macro_f1", "matthews"] + (["f1"] if len(labels) == 2 else [])
         if labels and main not in self.measured:
-            raise ValueError(f"task/single_label over {len(labels)} labels measures {', '.join(self.measured)}; not {main!r}")
+            raise ValueError(
+                f"task/single_label over {len(labels)} labels measures {', '.join(self.measured)}; not {main!r}"
+            )
 
     def names(self, raw: list[Any]) -> list[str]:
         return sorted({_name(x) for x in raw}, key=_order)
@@ -49,7 +51,9 @@ class SingleLabel(Task):
     def encode(self, raw: list[Any]) -> Tensor:
         names = [_name(x) for x in raw]
         if unknown := sorted(set(names) - set(self.number)):
-            raise ValueError(f"no label {', '.join(map(repr, unknown[:5]))}; there are: {', '.join(map(repr, self.labels))}")
+            raise ValueError(
+                f"no label {', '.join(map(repr, unknown[:5]))}; there are: {', '.join(map(repr, self.labels))}"
+            )
         return torch.tensor([self.number[name] for name in names], dtype=torch.int64)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Training a WordPiece vocabulary, as BERT's."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -7,15 +8,18 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import WordPiece as Decoder
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
-from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer, WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 from tokenizers.trainers import WordPieceTrainer
 
 from bertsmith.corpus.read import documents
 from bertsmith.corpus.skips import OnSkip
 from bertsmith.files import write_atomic
+from bertsmith.tokenizer.words import count_words, keep_common
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")  # ids 0 to 4
+ALPHABET = 1000  # characters that get a token; a word with a rarer one is not learnt from
+REPEATS = 10_000  # times a word stands in one stretch of text
 
 
 def bert_pipeline(model: WordPiece, lowercase: bool, cls: int, sep: int) -> Tokenizer:
@@ -38,40 +42,53 @@ def train_wordpiece(
     most: int = 200_000_000,
     on_skip: OnSkip | None = None,
 ) -> Tokenizer:
-    """Learn a vocabulary from text; the same text gives the same vocabulary.
+    """Learn a vocabulary from text; the same text gives the same vocabulary, to the byte.
 
     Args:
         paths: files, folders, globs or "-" (see `corpus.read.documents`).
         size: how many tokens, the five special ones included.
         out: where `tokenizer.json` and `vocab.txt` go (a folder, made if need be); None to keep it in memory.
         lowercase: fold case and strip accents, as BERT's uncased models.
-        most: stop after so many characters; what counts for a vocabulary comes early, and the memory is that of the
-            distinct words of them.
+        most: stop after so many characters; the memory is that of the distinct words in them.
         on_skip: told of what could not be read.
 
     Raises:
-        ValueError: `size` leaves no room beside the special tokens, or there is no text.
+        ValueError: `size` leaves no room beside the special tokens and the characters, or there is no text.
     """
-    if size <= len(SPECIAL):
-        raise ValueError(f"a vocabulary of {size} holds nothing but the special tokens {', '.join(SPECIAL)}; ask for more")
-    tokenizer = bert_pipeline(WordPiece(unk_token="[UNK]"), lowercase, SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]"))
-    trainer = WordPieceTrainer(vocab_size=size, special_tokens=list(SPECIAL), show_progress=False)
-    tokenizer.train_from_iterator(_text(paths, most, on_skip), trainer)
-    if tokenizer.get_vocab_size() <= len(SPECIAL):
+    count = keep_common(count_words(documents(paths, on_skip), lowercase, most), ALPHABET)
+    if not count:
         raise ValueError(f"no text to learn a vocabulary from in {paths}")
+    vocabulary = _learn(count, size)
+    tokenizer = bert_pipeline(WordPiece(vocabulary, unk_token="[UNK]"), lowercase, *map(SPECIAL.index, ("[CLS]", "[SEP]")))
+    tokenizer.add_special_tokens(list(SPECIAL))
     if out is not None:
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
-        vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda entry: entry[1])
-        write_atomic(folder / "vocab.txt", "".join(f"{token}\n" for token, _ in vocabulary))
+        write_atomic(folder / "vocab.txt", "".join(f"{token}\n" for token in vocabulary))
         write_atomic(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     return tokenizer
 
 
-def _text(paths: str | Path | Sequence[str | Path], most: int, on_skip: OnSkip | None) -> Iterator[list[str]]:
-    seen = 0
-    for document in documents(paths, on_skip):
-        yield document
-        seen += sum(map(len, document))
-        if seen >= most:
-            return
+def _learn(count: Counter[str], size: int) -> dict[str, int]:
+    """Token -> id, in the order of ids.
+
+    The library numbers the inner characters ("##a") in the order of a hash map that differs between runs, and breaks
+    ties between merges by these numbers. So they are given to it beforehand, sorted, beside the special tokens.
+    """
+    inner = sorted({char for word in count for char in word[1:]})
+    first = [*SPECIAL, *(f"##{char}" for char in inner)]
+    if size < (least := len(first) + len({char for word in count for char in word})):
+        raise ValueError(f"a vocabulary of {size} is too small: the special tokens and the characters are {least}; ask for more")
+    tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = WhitespaceSplit()
+    trainer = WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)
+    tokenizer.train_from_iterator(_repeated(count), trainer)
+    learnt = tokenizer.get_vocab()
+    return {token: learnt[token] for token in sorted(learnt, key=lambda token: learnt[token])}
+
+
+def _repeated(count: Counter[str]) -> Iterator[str]:
+    """Each word as often as it was counted, a bounded stretch of text at a time."""
+    for word in sorted(count):
+        for start in range(0, count[word], REPEATS):
+            yield f"{word} " * min(REPEATS, count[word] - start)
