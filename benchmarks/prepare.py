@@ -68,7 +68,9 @@ def alone(tokenizer_file: Path, files: list[str]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=os.environ.get("BERTSMITH_DATA"), help="folder with corpus/*.txt.xz")
+    parser.add_argument(
+        "--data", type=Path, default=os.environ.get("BERTSMITH_DATA"), help="folder with corpus/*.txt.xz"
+    )
     parser.add_argument("--files", type=int, default=2, help="how many files of about 20 MB of text")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is timed")
     parser.add_argument("--vocabulary", type=int, default=8192)

@@ -175,7 +175,7 @@ def graft(model: Changeable, where: str, spec: Spec, name: str = "") -> list[str
     like = next(model.parameters())
     for path, host in hits:
         new = spec.build(host, path, model.dim, model.heads).to(device=like.device, dtype=like.dtype)
-        if not grafts_of(host):
+        if "grafts" not in host._modules:
             host.add_module("grafts", nn.ModuleDict())
             host.forward = partial(_through_grafts, host)
         grafts_of(host)[name] = new.train(host.training)
@@ -198,7 +198,8 @@ def ungraft(model: Changeable, name: str) -> None:
 
 def grafts_of(host: nn.Module) -> Any:
     """The grafts of a module by name; an empty dict where there are none."""
-    return host._modules.get("grafts") or {}
+    found = host._modules.get("grafts")
+    return {} if found is None else found  # not `or`: an empty ModuleDict is false
 
 
 def _through_grafts(host: nn.Module, *inputs: Any) -> Tensor:

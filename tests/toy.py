@@ -58,9 +58,18 @@ def encoder_spec(room: str = "", kind: str = "") -> Spec:
         {"kind": "encoder/stack", "dim": DIM, "heads": HEADS, "depth": DEPTH, "embedding": embedding}
         | {"blocks": [block], "norm": {"kind": "norm/layer"}}
     )
-    for path in PLACES[room] if room else []:
+    for path in places(room, kind):
         spec = spec.replace(path, example(room, kind))
     return spec
+
+
+def places(room: str, kind: str) -> list[str]:
+    """Where in the toy encoder a kind stands; a position stands where it is asked for what it changes."""
+    if room != "position":
+        return PLACES.get(room, [])
+    method, base = find_slot(room).load(kind), find_slot(room).base
+    adds, turns = method.add is not base.add, (method.rotate, method.score) != (base.rotate, base.score)
+    return [path for path, used in zip(PLACES[room], (adds, turns), strict=True) if used or not (adds or turns)]
 
 
 def build(spec: Spec, seed: int = 0) -> nn.Module:
@@ -123,16 +132,18 @@ def states(x_BTD: Tensor, layout: Layout) -> Tensor:
 
 
 def language(rows: int, seed: int, width: int = 12) -> dict:
-    """A batch of a toy language, in which each token is the one before plus 1: what objectives and tasks can learn.
+    """A batch of a toy language, in which a sentence is one word again and again: what objectives and tasks can learn.
 
-    "next" (0: the second half goes on from the first) and "target" (the first word's half of the vocabulary) too.
+    "next" (1: the second half is of another word) and "target" (whether the word is of the upper half) come with it.
     """
     rng = np.random.default_rng(seed)
     start, jump = rng.integers(0, VOCAB - 5, rows), rng.integers(0, 2, rows)
-    place = np.arange(width - 1)
-    word = start[:, None] + place + 7 * jump[:, None] * (place >= width // 2)
+    word = start[:, None] + 7 * jump[:, None] * (np.arange(width - 1) >= width // 2)
     token = np.concatenate([np.full((rows, 1), 2), 5 + word % (VOCAB - 5)], 1)
-    keep, kind = torch.ones(rows, width), torch.from_numpy(np.tile(np.arange(width) > width // 2, (rows, 1)).astype(int))
+    keep, kind = (
+        torch.ones(rows, width),
+        torch.from_numpy(np.tile(np.arange(width) > width // 2, (rows, 1)).astype(int)),
+    )
     layout = Layout.padded(keep, kind)
     target = torch.from_numpy((start >= (VOCAB - 5) // 2).astype(int))
     return {"token": torch.from_numpy(token), "layout": layout, "next": torch.from_numpy(jump), "target": target}
@@ -142,5 +153,3 @@ def corrupted(objective: nn.Module, batch: dict, seed: int) -> dict:
     """The batch as the loader would hand it over."""
     rngs = [np.random.default_rng([seed, row]) for row in range(len(batch["token"]))]
     return objective.corruption()(batch, rngs)
-
-

@@ -54,7 +54,9 @@ class Encoder:
         atoms = [ATOM.findall(word) for word in plain]
         self._learn_atoms(sorted(set().union(*atoms).difference(self.known)))
         known = self.known
-        known.update((word, b"".join([known[atom] for atom in parts])) for word, parts in zip(plain, atoms, strict=True))
+        known.update(
+            (word, b"".join([known[atom] for atom in parts])) for word, parts in zip(plain, atoms, strict=True)
+        )
         other = sorted(new.difference(plain))
         known.update(zip(other, self._encode(other), strict=True))
         self.size += sum(map(len, new))

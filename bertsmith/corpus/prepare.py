@@ -94,7 +94,9 @@ def _plan(files: list[str], tokenizer: Tokenizer, field: str, chunk: int) -> dic
     content = tokenizer.to_str().encode()
     return {
         "format": FORMAT,
-        "inputs": [{"path": f, "bytes": os.path.getsize(f) if f != STDIN and os.path.exists(f) else None} for f in files],
+        "inputs": [
+            {"path": f, "bytes": os.path.getsize(f) if f != STDIN and os.path.exists(f) else None} for f in files
+        ],
         "tokenizer": hashlib.blake2b(content, digest_size=16).hexdigest(),
         "field": field,
         "chunk": chunk,
@@ -117,7 +119,9 @@ def _alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RuntimeError(f"another process is preparing into {folder}; wait for it or name another folder") from error
+            raise RuntimeError(
+                f"another process is preparing into {folder}; wait for it or name another folder"
+            ) from error
         yield
 
 
@@ -129,6 +133,8 @@ def _resume(folder: Path, plan: dict[str, Any], again: bool) -> dict[str, Any] |
     if old and not again:
         before = {key: old.get("plan", old).get(key) for key in plan}
         if changed := [key for key in plan if before[key] != plan[key]]:
+            if (folder / MANIFEST).exists():
+                shutil.rmtree(folder / PARTS)
             raise ValueError(
                 f"{folder} was begun by a call with other {', '.join(changed)}; repeat that call to go on, name another "
                 "folder, or start anew (again=True)"
@@ -157,7 +163,11 @@ def _remove_beyond(folder: Path, count: int) -> None:
 
 
 def _encode_all(
-    text: Iterator[Chunk], folder: Path, tokenizer: Tokenizer, workers: int, on_chunk: Callable[[dict[str, Any]], None] | None
+    text: Iterator[Chunk],
+    folder: Path,
+    tokenizer: Tokenizer,
+    workers: int,
+    on_chunk: Callable[[dict[str, Any]], None] | None,
 ) -> list[dict[str, Any]]:
     """Every chunk to its shard; the records in order. At most 2 x workers chunks are on their way at once."""
     records: dict[int, dict[str, Any]] = {}
@@ -196,7 +206,9 @@ def _encode_all(
         while waiting:
             _collect(waiting, note)
     except BrokenProcessPool as error:
-        raise RuntimeError("a worker of prepare was killed (out of memory?); call again to go on, with fewer workers") from error
+        raise RuntimeError(
+            "a worker of prepare was killed (out of memory?); call again to go on, with fewer workers"
+        ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return [records[number] for number in sorted(records)]

@@ -122,7 +122,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     if not file.is_file():
         begun = (folder / "parts").is_dir()
         raise FileNotFoundError(
-            f"{folder}: prepare has not finished here; repeat its call to go on" if begun
+            f"{folder}: prepare has not finished here; repeat its call to go on"
+            if begun
             else f"{folder} is no prepared corpus (it has no manifest.json); make one with prepare"
         )
     manifest = json.loads(file.read_text(encoding="utf-8"))

@@ -42,11 +42,15 @@ def _files(name: str) -> list[str]:
     if os.path.isdir(name):
         inside = sorted(str(p) for p in Path(name).rglob("*") if p.is_file() and kind_of(p.name))
         if not inside:
-            raise FileNotFoundError(f"the folder {name} holds no {', '.join(KINDS)} file (nor one with .gz or .xz behind)")
+            raise FileNotFoundError(
+                f"the folder {name} holds no {', '.join(KINDS)} file (nor one with .gz or .xz behind)"
+            )
         return inside
     if os.path.exists(name):
         if kind_of(name) is None:
-            raise ValueError(f"{name}: cannot read this kind of file; it must end in {', '.join(KINDS)}, or these + .gz or .xz")
+            raise ValueError(
+                f"{name}: cannot read this kind of file; it must end in {', '.join(KINDS)}, or these + .gz or .xz"
+            )
         return [name]
     matched = sorted(p for p in glob.glob(name, recursive=True) if os.path.isfile(p) and kind_of(p))
     if not matched:

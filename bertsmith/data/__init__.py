@@ -42,7 +42,9 @@ class Data(ABC):
     def __init__(self, path: str, length: int, rows: int, seed: int, extra: int):
         """`extra`: how many tokens of a row are special ones beside a piece."""
         if length <= extra or rows < 1:
-            raise ValueError(f"length {length} and rows {rows}: a row needs more than {extra} tokens, a batch at least 1 row")
+            raise ValueError(
+                f"length {length} and rows {rows}: a row needs more than {extra} tokens, a batch at least 1 row"
+            )
         self.shards = Shards(path)
         self.length, self.rows, self.seed = length, rows, seed
         self.windows = Windows(self.shards, length - extra)
@@ -75,7 +77,9 @@ class Data(ABC):
             if self._block * BLOCK >= self.windows.count:
                 self._epoch, self._block = self._epoch + 1, 0
             if turns * BLOCK > self.windows.count + 2 * BLOCK:
-                raise ValueError(f"{self.shards.folder} gives no row: its documents are too short for this kind of data")
+                raise ValueError(
+                    f"{self.shards.folder} gives no row: its documents are too short for this kind of data"
+                )
         self._row += len(chosen)
         return Plan(chosen, first)
 
@@ -87,7 +91,9 @@ class Data(ABC):
         """Go on from a `state()`. Raises ValueError for what is none."""
         names = ("epoch", "block", "row_in_block", "row")
         if set(state) != set(names):
-            raise ValueError(f"not a state of data: it must have {', '.join(names)}; it has {', '.join(map(str, state))}")
+            raise ValueError(
+                f"not a state of data: it must have {', '.join(names)}; it has {', '.join(map(str, state))}"
+            )
         self._epoch, self._block, self._row_in_block, self._row = (int(state[name]) for name in names)
         self._held: tuple[tuple[int, int], Pieces, Sequence[np.ndarray]] | None = None
 

@@ -1,7 +1,7 @@
 """Batches made by worker processes, the same to the bit for any number of workers and any world size."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ Corrupt = Callable[[Batch, list[np.random.Generator]], Batch | None]
 
 def batches(
     data: Data, corrupt: Corrupt | None, seed: int, workers: int = 0, rank: int = 0, world: int = 1
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """The batches of one rank, without end, from where `data` stands now; `data` itself is left as it is.
 
     Micro-batch number i goes to rank i % world: a global round is `world` micro-batches. Every batch carries
@@ -35,11 +35,13 @@ def batches(
         ValueError: no such rank, or a negative number of workers.
     """
     if not 0 <= rank < world or workers < 0:
-        raise ValueError(f"rank {rank} of world {world} with {workers} workers: 0 <= rank < world and workers >= 0 must hold")
+        raise ValueError(
+            f"rank {rank} of world {world} with {workers} workers: 0 <= rank < world and workers >= 0 must hold"
+        )
     share = _Share(copy.deepcopy(data), corrupt, seed, rank, world)
     if workers == 0:
-        return iter(share)
-    return iter(DataLoader(share, batch_size=None, num_workers=workers, worker_init_fn=_begin, prefetch_factor=4))
+        yield from share
+    yield from DataLoader(share, batch_size=None, num_workers=workers, worker_init_fn=_begin, prefetch_factor=4)
 
 
 class _Share(IterableDataset[Batch]):
@@ -48,7 +50,7 @@ class _Share(IterableDataset[Batch]):
     def __init__(self, data: Data, corrupt: Corrupt | None, seed: int, rank: int, world: int):
         self.data, self.corrupt, self.seed, self.rank, self.world = data, corrupt, seed, rank, world
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Generator[Batch, None, None]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info is not None else (0, 1)
         turn = 0

@@ -57,7 +57,10 @@ class Pairs(Data):
             rng = numpy_rng(self.seed, "pair", plan.first_row + b)
             number, start, size = (int(part[0]) for part in piece)
             first = start + self._split(number, start, size, rng)
-            a_A, b_B = self.shards.shard(number).token_N[start:first], self.shards.shard(number).token_N[first : start + size]
+            a_A, b_B = (
+                self.shards.shard(number).token_N[start:first],
+                self.shards.shard(number).token_N[first : start + size],
+            )
             next_B[b] = rng.integers(2)
             if next_B[b]:
                 b_B = self._elsewhere(number, start, len(b_B), rng)

@@ -23,7 +23,6 @@ class MoE(FFN):
     """`balance` times the balance loss is said through `tap.say`; `renormalise`: the chosen p_i add up to 1."""
 
     paper = "arXiv:2101.03961"
-    reads = ("router",)
     example = {"expert": {"kind": "ffn/mlp", "hidden": 24}}
 
     def __init__(
@@ -39,8 +38,10 @@ class MoE(FFN):
         super().__init__(dim)
         if not 1 <= top <= experts:
             raise ValueError(f"ffn/moe: top lies between 1 and the {experts} experts, not {top}")
-        self.experts = nn.ModuleList(expert.build(dim) for _ in range(experts))
+        built: list[FFN] = [expert.build(dim) for _ in range(experts)]
+        self.experts = nn.ModuleList(built)
         self.router, self.top, self.balance, self.renormalise = Linear(dim, experts, False), top, balance, renormalise
+        self.reads = ("router", *(f"experts.{i}.{name}" for i, one in enumerate(built) for name in one.reads))
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         p_BTE = self.router(x_BTD).float().softmax(-1)

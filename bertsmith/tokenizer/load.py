@@ -30,13 +30,17 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
             raise FileNotFoundError(f"{given} holds neither tokenizer.json nor vocab.txt; it holds: {inside}")
         file = found[0]
     if not file.is_file():
-        raise FileNotFoundError(f"{file}: no such file; a tokenizer is a tokenizer.json, a vocab.txt, or a folder with one")
+        raise FileNotFoundError(
+            f"{file}: no such file; a tokenizer is a tokenizer.json, a vocab.txt, or a folder with one"
+        )
     if file.suffix == ".json":
         tokenizer = _from_json(file)
     elif file.suffix == ".txt":
         tokenizer = _from_vocabulary(file)
     else:
-        raise ValueError(f"{file}: a tokenizer is a tokenizer.json or a vocab.txt, not a {file.suffix or 'file of no kind'}")
+        raise ValueError(
+            f"{file}: a tokenizer is a tokenizer.json or a vocab.txt, not a {file.suffix or 'file of no kind'}"
+        )
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer
@@ -53,7 +57,9 @@ def special_ids(tokenizer: Tokenizer) -> dict[str, int]:
     for what, other in names.items():
         found = [i for name in (f"[{what.upper()}]", other) if (i := tokenizer.token_to_id(name)) is not None]
         if not found:
-            raise ValueError(f"the tokenizer has no {what} token: neither [{what.upper()}] nor {other} is in its vocabulary")
+            raise ValueError(
+                f"the tokenizer has no {what} token: neither [{what.upper()}] nor {other} is in its vocabulary"
+            )
         ids[what] = found[0]
     return ids
 
@@ -83,7 +89,9 @@ def _from_vocabulary(file: Path) -> Tokenizer:
         twice = next(token for number, token in enumerate(tokens) if vocabulary[token] != number)
         raise ValueError(f"{file} is not a vocab.txt: {twice!r} stands in it twice")
     if missing := [token for token in SPECIAL if token not in vocabulary]:
-        raise ValueError(f"{file} is not a BERT vocab.txt: {', '.join(missing)} not in it (one token a line is expected)")
+        raise ValueError(
+            f"{file} is not a BERT vocab.txt: {', '.join(missing)} not in it (one token a line is expected)"
+        )
     model = WordPiece(vocabulary, unk_token="[UNK]")
     tokenizer = bert_pipeline(model, _lowercase(file, tokens), vocabulary["[CLS]"], vocabulary["[SEP]"])
     tokenizer.add_special_tokens(list(SPECIAL))

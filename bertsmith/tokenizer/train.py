@@ -59,7 +59,9 @@ def train_wordpiece(
     if not count:
         raise ValueError(f"no text to learn a vocabulary from in {paths}")
     vocabulary = _learn(count, size)
-    tokenizer = bert_pipeline(WordPiece(vocabulary, unk_token="[UNK]"), lowercase, *map(SPECIAL.index, ("[CLS]", "[SEP]")))
+    tokenizer = bert_pipeline(
+        WordPiece(vocabulary, unk_token="[UNK]"), lowercase, *map(SPECIAL.index, ("[CLS]", "[SEP]"))
+    )
     tokenizer.add_special_tokens(list(SPECIAL))
     if out is not None:
         folder = Path(out)
@@ -78,7 +80,9 @@ def _learn(count: Counter[str], size: int) -> dict[str, int]:
     inner = sorted({char for word in count for char in word[1:]})
     first = [*SPECIAL, *(f"##{char}" for char in inner)]
     if size < (least := len(first) + len({char for word in count for char in word})):
-        raise ValueError(f"a vocabulary of {size} is too small: the special tokens and the characters are {least}; ask for more")
+        raise ValueError(
+            f"a vocabulary of {size} is too small: the special tokens and the characters are {least}; ask for more"
+        )
     tokenizer = Tokenizer(WordPiece(unk_token="[UNK]"))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     trainer = WordPieceTrainer(vocab_size=size, special_tokens=first, show_progress=False)

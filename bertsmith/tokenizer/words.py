@@ -12,7 +12,9 @@ class _Marks(dict[int, str]):
 
     def __missing__(self, code: int) -> str:
         char = chr(code)
-        alone = unicodedata.category(char).startswith("P") or (char.isascii() and char.isprintable() and not char.isalnum() and char != " ")
+        alone = unicodedata.category(char).startswith("P") or (
+            char.isascii() and char.isprintable() and not char.isalnum() and char != " "
+        )
         self[code] = f" {char} " if alone else char
         return self[code]
 
