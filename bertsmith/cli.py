@@ -39,7 +39,11 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     try:
         app()
-    except (ValueError, KeyError, OSError, ImportError) as error:
+    except KeyError as error:
+        if " " not in str(error.args[:1]):  # a bare key is no message for anybody: a fault of ours
+            raise
+        _fail(error, 2)
+    except (ValueError, OSError, ImportError) as error:
         _fail(error, 2)
     except (RuntimeError, ArithmeticError) as error:
         _fail(error, 1)

@@ -145,8 +145,9 @@ def edit(model: Changeable, where: str, spec: Spec, name: str = "") -> list[str]
     hits = matching(model, where, Edited)
     if taken := [path for path, host in hits if name in host.edits]:
         raise ValueError(f"{taken[0]} has an edit named {name!r} already; give this one another name")
-    for _, host in hits:
-        host.edits[name] = spec.build(host.weight).to(host.weight).train(host.training)
+    built = [spec.build(host.weight) for _, host in hits]  # all before any is hung up: a refusal changes nothing
+    for (_, host), new in zip(hits, built, strict=True):
+        host.edits[name] = new.to(host.weight).train(host.training)
     model.changes.append({"how": "edit", "where": where, "name": name, "spec": spec})
     return [path for path, _ in hits]
 
@@ -173,12 +174,12 @@ def graft(model: Changeable, where: str, spec: Spec, name: str = "") -> list[str
     if taken := [path for path, host in hits if name in grafts_of(host)]:
         raise ValueError(f"{taken[0]} has a graft named {name!r} already; give this one another name")
     like = next(model.parameters())
-    for path, host in hits:
-        new = spec.build(host, path, model.dim, model.heads).to(device=like.device, dtype=like.dtype)
+    built = [spec.build(host, path, model.dim, model.heads) for path, host in hits]
+    for (_, host), new in zip(hits, built, strict=True):
         if "grafts" not in host._modules:
             host.add_module("grafts", nn.ModuleDict())
             host.forward = partial(_through_grafts, host)
-        grafts_of(host)[name] = new.train(host.training)
+        grafts_of(host)[name] = new.to(device=like.device, dtype=like.dtype).train(host.training)
     model.changes.append({"how": "graft", "where": where, "name": name, "spec": spec})
     return [path for path, _ in hits]
 

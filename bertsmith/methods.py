@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from bertsmith import recipes
@@ -28,7 +29,17 @@ def methods() -> list[dict[str, Any]]:
         as plain JSON; a required one is absent), "needs" (the required ones) and "recipes" (names of the runs with it).
     """
     used = _kinds_of_recipes()
-    return [_describe(find_slot(room), kind, used) for room in rooms() for kind in find_slot(room).kinds()]
+    return [_describe(find_slot(room), kind, used) for room in rooms() for kind in kinds(find_slot(room))]
+
+
+def kinds(slot: Slot) -> list[str]:
+    """The files of a room that hold a method: a class that is one of the room's."""
+    homes = {kind: importlib.import_module(f"{slot.package}.{kind}") for kind in slot.kinds()}
+    return [kind for kind, home in homes.items() if any(_is_method(slot, value, home) for value in vars(home).values())]
+
+
+def _is_method(slot: Slot, value: Any, home: ModuleType) -> bool:
+    return inspect.isclass(value) and issubclass(value, slot.base) and value.__module__ == home.__name__
 
 
 def _describe(slot: Slot, kind: str, used: dict[str, set[str]]) -> dict[str, Any]:
@@ -65,8 +76,9 @@ def all_recipes() -> dict[str, Callable[..., Any]]:
 
 def _kinds_of_recipes() -> dict[str, set[str]]:
     """Name of a recipe -> the methods that its run names."""
-    with tempfile.TemporaryDirectory() as prepared:  # a recipe reads no more of its data than the size of the vocabulary
-        Path(prepared, "manifest.json").write_text('{"vocab": 30522}')
+    with tempfile.TemporaryDirectory() as prepared:  # a recipe reads no more of its data than what the vocabulary is
+        special = {name: number for number, name in enumerate(("pad", "unk", "cls", "sep", "mask"))}
+        Path(prepared, "manifest.json").write_text(json.dumps({"vocabulary": 30522, "special": special}))
         return {name: set(kinds_in(recipe(prepared))) for name, recipe in all_recipes().items()}
 
 

@@ -34,6 +34,15 @@ class World:
         for tensor, part in zip(tensors, flat.split([t.numel() for t in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    def sum(self, numbers: list[float]) -> list[float]:
+        """Each number added up over the ranks, the same on all, so that all see the same budget spent."""
+        if self.size == 1:
+            return numbers
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        held = torch.tensor(numbers, dtype=torch.float64, device=device)
+        dist.all_reduce(held)
+        return held.tolist()
+
     def wait(self) -> None:
         """Until every rank is here."""
         if self.size > 1:

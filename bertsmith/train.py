@@ -7,9 +7,9 @@ at any moment goes on from its newest checkpoint to bit-identical weights (budge
 import json
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,52 +19,20 @@ from bertsmith.budget import Budget
 from bertsmith.checkpoint import Trained
 from bertsmith.cost import step_flops
 from bertsmith.data.loader import batches
+from bertsmith.diagnose import bad_number
 from bertsmith.doctor import choose_precision, matmul_rate, threads
 from bertsmith.draw import draw
+from bertsmith.encoder import Encoder
 from bertsmith.files import write_atomic
 from bertsmith.layout import Layout
 from bertsmith.learner import Learner, Masters, build
 from bertsmith.linear import apply_changes, bake, load_tensors, tensors, ungraft
-from bertsmith.objective import Batch
+from bertsmith.objective import Batch, Objective
 from bertsmith.optim import Optim
-from bertsmith.optim import optim as optims
 from bertsmith.parallel import World
 from bertsmith.progress import Bar, Log, Meter
-from bertsmith.schedule import schedule as schedules
-from bertsmith.select import select as selects
-from bertsmith.spec import Spec, to_plain
-
-
-@dataclass
-class Stage:
-    """A part of a run. Changes are edits and grafts: [{"how": "edit", "where": pattern, "name": str, "spec": Spec}]."""
-
-    objective: Spec
-    data: Spec
-    budget: str = "1000-steps"
-    optim: Spec = field(default_factory=lambda: optims("adamw"))
-    schedule: Spec = field(default_factory=lambda: schedules("linear"))
-    select: Spec = field(default_factory=lambda: selects("paths"))
-    resize: list[Spec] = field(default_factory=list)
-    changes: list[dict[str, Any]] = field(default_factory=list)
-    leave: str = "keep"  # its changes, at its end: "keep", "bake" (edits into the weights) or "drop" (grafts)
-    keep_moments: bool = True
-    accumulate: int = 1  # micro-batches a step, over all processes
-    clip: float = 1.0
-
-
-@dataclass
-class Run:
-    """Everything that a run is; saved, resolved, as OUT/run.json. The fields after `precision` change no weight."""
-
-    encoder: Spec
-    stages: list[Stage]
-    seed: int = 0
-    precision: str = "auto"  # "bf16" (with fp32 masters), "fp32", or "auto": what the processor does well
-    workers: int = 1
-    log_every: int = 20
-    save_seconds: float = 120.0
-    save_steps: int = 0  # also every so many steps; 0: by time only
+from bertsmith.resize import resized
+from bertsmith.run import Run, Stage
 
 
 def train(run: Run, out: Path | str, start: Trained | None = None, progress: bool = True) -> Trained:
@@ -98,7 +66,7 @@ def train(run: Run, out: Path | str, start: Trained | None = None, progress: boo
 
 def _settle(run: Run, out: Path, world: World) -> str:
     """Write OUT/run.json, or check that it is this run's; the precision in use."""
-    plain = {k: to_plain(v) for k, v in vars(run).items()} | {"stages": [to_plain(vars(s)) for s in run.stages]}
+    plain = run.to_dict()
     path = out / "run.json"
     if world.rank == 0:
         out.mkdir(parents=True, exist_ok=True)
@@ -106,7 +74,7 @@ def _settle(run: Run, out: Path, world: World) -> str:
         if path.exists():
             old, tells = json.loads(path.read_text()), ("encoder", "stages", "seed")
             if odd := [k for k in tells if old[k] != json.loads(json.dumps(plain[k]))]:
-                raise ValueError(f"{out} holds another run (its {', '.join(odd)} differ): use another folder, or remove it")
+                raise ValueError(f"{out} holds another run (its {', '.join(odd)} differ): use another folder")
         else:
             resolved = choose_precision() if run.precision == "auto" else run.precision
             write_atomic(path, json.dumps(plain | {"precision": resolved}, indent=1))
@@ -122,30 +90,19 @@ def _enter(run: Run, now: Trained) -> Trained:
     moments = now.moments if stage.keep_moments else {}
     for change in stage.resize:
         if now.changes:
-            raise ValueError("edits and grafts must be baked or dropped before a resize: set `leave` in the stage before")
+            raise ValueError("bake or drop edits and grafts before a resize: set `leave` in the stage before")
         method, old = change.build(), run.stages[max(now.stage, 0)].objective
-        spec, kept, moments = _resize(method, spec, kept, moments, lambda s, o=old: build(s, [], o, seed))
+        spec, kept, moments = resized(method, spec, kept, moments, lambda s, o=old: build(s, [], o, seed))
     learner = build(spec, now.changes, stage.objective, seed)
     fresh = tensors(learner)
     load_tensors(learner, {k: kept.get(k, v) if same or k.startswith("encoder.") else v for k, v in fresh.items()})
-    if kept and (lost := {k for k in kept if k.startswith("encoder.")} ^ {k for k in fresh if k.startswith("encoder.")}):
+    there, here = ({k for k in x if k.startswith("encoder.")} for x in (kept, fresh))
+    if kept and (lost := there ^ here):
         raise KeyError(f"the weights to start from do not fit the encoder: {sorted(lost)[:5]}")
     apply_changes(learner.encoder, stage.changes)
     changes, new = learner.encoder.changes, {k: v.detach() for k, v in tensors(learner).items()}
     moments = {k: v for k, v in moments.items() if k.rpartition("/")[0] in new}
     return Trained(spec, changes, new, moments, now.stage + 1, done=False, log=now.log)
-
-
-def _resize(method: Any, spec: Spec, kept: dict, moments: dict, make: Any) -> tuple[Spec, dict, dict]:
-    """Weights and optimiser state through one map; a tensor that is new takes the step count of the furthest."""
-    larger, weights = method(spec, kept, make, "weight")
-    state: dict[str, Tensor] = {}
-    for what, role in (("exp_avg", "gradient"), ("exp_avg_sq", "square")):
-        part = {k.rpartition("/")[0]: v for k, v in moments.items() if k.endswith("/" + what)}
-        state |= {f"{k}/{what}": v for k, v in (method(spec, part, make, role)[1] if part else {}).items()}
-    steps = {k: v for k, v in moments.items() if k.endswith("/step")}
-    names = {k.rpartition("/")[0] for k in state}
-    return larger, weights, state | {f"{n}/step": steps.get(f"{n}/step", max(steps.values())) for n in names}
 
 
 def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, log: Log, bar: Bar) -> Trained:
@@ -178,31 +135,19 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
                 if isinstance(module, tap.Stepped):
                     module.step(done)
 
-        def closure() -> float:
-            total = 0.0
-            for i, batch in enumerate(micro):
-                with kernels.seeded(run.seed, now.stage, now.step, i, world.rank), tap.heard() as extra:
-                    loss = objective(encoder, batch)["loss"] + sum(extra.values())
-                    (loss / len(micro)).backward()
-                    total += loss.item() / len(micro)
-            world.mean_(masters.gradients(names))
-            grads = [g for n in names if (g := masters.fp32[n].grad) is not None]
-            meter.norm = float(nn.utils.clip_grad_norm_([masters.fp32[n] for n in names], stage.clip or math.inf))
-            if not math.isfinite(total + (meter.norm if grads else 0.0)):
-                raise FloatingPointError(_where(run, learner, micro, now, world))
-            return total
-
-        loss = optimiser.step(closure, plan.factor(done))
+        gradients = partial(_gradients, run, now, learner, masters, names, micro, world, meter)
+        loss = optimiser.step(gradients, plan.factor(done))
         masters.write(names)
         for p in masters.fp32.values():
             p.grad = None
-        clock = time.monotonic()
-        real, slots = (sum(f(b) for b in micro) * world.size for f in (_real, lambda b: b["token"].numel()))
-        flops = sum(step_flops(encoder, objective, b) for b in micro) * world.size
-        now = replace(now, step=now.step + 1, tokens=now.tokens + real, flops=now.flops + flops,
-                      seconds=now.seconds + clock - since, data=micro[-1]["state"])  # fmt: skip
-        meter.add(loss, real, slots, flops, clock - since)
-        since, over = clock, budget.progress(now.spent) >= 1.0
+        took, since = time.monotonic() - since, time.monotonic()
+        local = [loss, took, *map(float, map(sum, zip(*(_size(encoder, objective, b) for b in micro), strict=True)))]
+        loss, took, real, slots, flops = world.sum(local)
+        loss, took = loss / world.size, took / world.size
+        spent = {"tokens": now.tokens + real, "flops": now.flops + flops, "seconds": now.seconds + took}
+        now = replace(now, step=now.step + 1, data=micro[-1]["state"], **spent)
+        meter.add(loss, real, slots, flops, took)
+        over = budget.progress(now.spent) >= 1.0
         if now.step % run.log_every == 0 or over:
             line = meter.line(peak * world.size)
             log.say({"stage": now.stage, "step": now.step, "progress": budget.progress(now.spent),
@@ -210,7 +155,7 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
             note = f"loss {line['loss']:.3f}  {line['tokens_per_s']:,.0f} tokens/s"
             bar.move(budget.progress(now.spent), f"stage {now.stage + 1}/{len(run.stages)}", note)
         due = run.save_steps and now.step % run.save_steps == 0
-        if world.rank == 0 and not over and (due or clock - saved > run.save_seconds):
+        if world.rank == 0 and not over and (due or time.monotonic() - saved > run.save_seconds):
             checkpoint.save(out, _gather(now, learner, masters, optimiser, log))
             saved = time.monotonic()
     feed.close()
@@ -221,9 +166,34 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
     return now
 
 
+def _gradients(
+    run: Run,
+    now: Trained,
+    learner: Learner,
+    masters: Masters,
+    names: list[str],
+    micro: list[Batch],
+    world: World,
+    meter: Meter,
+) -> float:
+    """Set the masters' gradients to the mean over micro-batches and ranks, clipped; the mean loss of this rank."""
+    total, clip = 0.0, run.stages[now.stage].clip
+    for i, batch in enumerate(micro):
+        with kernels.seeded(run.seed, now.stage, now.step, i, world.rank), tap.heard() as extra:
+            loss = learner.objective(learner.encoder, batch)["loss"] + sum(extra.values())
+            (loss / len(micro)).backward()
+            total += loss.item() / len(micro)
+    world.mean_(masters.gradients(names))
+    meter.norm = float(nn.utils.clip_grad_norm_([masters.fp32[n] for n in names], clip or math.inf))
+    if not math.isfinite(total + meter.norm):
+        raise FloatingPointError(bad_number(learner, micro, now, run.seed, world.rank))
+    return total
+
+
 def _gather(now: Trained, learner: Learner, masters: Masters, optimiser: Optim, log: Log) -> Trained:
     held = tensors(learner) | masters.fp32
-    return replace(now, tensors={k: held[k].detach() for k in tensors(learner)}, moments=optimiser.state(), log=log.length)
+    kept = {k: held[k].detach() for k in tensors(learner)}
+    return replace(now, tensors=kept, moments=optimiser.state(), log=log.length)
 
 
 def _leave(stage: Stage, now: Trained, run: Run) -> Trained:
@@ -245,28 +215,10 @@ def _leave(stage: Stage, now: Trained, run: Run) -> Trained:
     return replace(now, changes=learner.encoder.changes, tensors=left, moments=moments, done=True)
 
 
-def _where(run: Run, learner: Learner, micro: list[Batch], now: Trained, world: World) -> str:
-    """The message that names the first module with a bad number, found by going through the batch once more."""
-    bad: list[str] = []
-
-    def look(path: str, inputs: tuple[Any, ...], output: Any) -> None:
-        if isinstance(output, Tensor) and not bool(output.isfinite().all()):
-            bad.append(path)
-
-    for i, batch in enumerate(micro):
-        with torch.no_grad(), kernels.seeded(run.seed, now.stage, now.step, i, world.rank), tap.see(learner, "**", look):
-            learner.objective(learner.encoder, batch)
-    weights = [n for n, p in learner.named_parameters() if not bool(p.isfinite().all())]
-    place = f"first in the weight {weights[0]}" if weights else f"first in {bad[0]}" if bad else "in the gradient only"
-    return (
-        f"a bad number (NaN or infinity) at step {now.step + 1} of stage {now.stage}, {place}. The last good checkpoint is "
-        f"kept. Lower the learning rate, clip harder, or use precision='fp32'"
-    )
-
-
 def _to(batch: Batch, device: torch.device) -> Batch:
     return {k: v.to(device) if isinstance(v, Tensor | Layout) else v for k, v in batch.items()}
 
 
-def _real(batch: Batch) -> int:
-    return int(batch["layout"].real_BT.sum())
+def _size(encoder: Encoder, objective: Objective, batch: Batch) -> tuple[float, float, float]:
+    """(tokens, places, FLOPs) of a batch."""
+    return float(batch["layout"].real_BT.sum()), batch["token"].numel(), step_flops(encoder, objective, batch)

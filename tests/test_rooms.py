@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from toy import (
     DIM,
-    HEADS,
     VOCAB,
     both,
     build,
@@ -19,12 +19,10 @@ from toy import (
     example,
     kinds,
     language,
-    packed,
     padded,
     states,
     wake,
 )
-from torch import nn
 
 from bertsmith import kernels, tap
 from bertsmith.init import Init, initialise

@@ -16,7 +16,7 @@ LAYERS = [
     "embedding position mixer ffn norm residual init masking optim schedule metric select edit graft corpus tokenizer",
     "block data",
     "encoder",
-    "pool head objective resize task scores cost",
+    "pool head objective resize task scores cost interval",
     "learner checkpoint hf progress parallel doctor table examples split baseline",
     "train model texts",
     "pseudo blimp evaluate finetune",

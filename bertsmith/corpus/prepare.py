@@ -41,8 +41,8 @@ def prepare(
     """Tokenise a corpus into `out`, to be opened with `Shards(out)`; returns the manifest.
 
     The text is read by this process and cut into chunks of whole documents; worker processes turn each into a shard.
-    Killed at any moment, the same call goes on: finished shards are kept, and the result is the same to the byte as that
-    of an unbroken run, whatever the number of workers. `out` is complete when it holds manifest.json.
+    Killed at any moment, the same call goes on: finished shards are kept, and the result is to the byte that of an
+    unbroken run, whatever the number of workers. `out` is complete when it holds manifest.json.
 
     Memory: (2 x workers + 2) chunks of text, at most 8 Mi characters each with the default `chunk`, and per worker the
     encoding of one chunk: about 150 MB a process, 500 MB in all with two workers, whatever the corpus.
@@ -59,8 +59,8 @@ def prepare(
 
     Raises:
         FileNotFoundError, ValueError: inputs that name nothing or cannot be read; no text in any of them; `out` holds
-            something else, or the result of another call (other inputs, another tokenizer) and `again` is False; the text
-            has changed since the interrupted run.
+            something else, or the result of another call (other inputs, another tokenizer) and `again` is False; the
+            text has changed since the interrupted run.
         RuntimeError: another process is preparing into `out`; a worker was killed.
     """
     if chunk < 1 or (workers is not None and workers < 0):
@@ -136,8 +136,8 @@ def _resume(folder: Path, plan: dict[str, Any], again: bool) -> dict[str, Any] |
             if (folder / MANIFEST).exists():
                 shutil.rmtree(folder / PARTS)
             raise ValueError(
-                f"{folder} was begun by a call with other {', '.join(changed)}; repeat that call to go on, name another "
-                "folder, or start anew (again=True)"
+                f"{folder} was begun by a call with other {', '.join(changed)}; repeat that call to go on, name "
+                "another folder, or start anew (again=True)"
             )
         if (folder / MANIFEST).exists():
             shutil.rmtree(folder / PARTS)

@@ -1,4 +1,4 @@
-"""Batches of token rows from a prepared corpus. A kind says what the rows of a block are and how rows become a batch."""
+"""Batches of token rows from a prepared corpus. A kind says what the rows of a block are, and makes batches of rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -21,7 +21,7 @@ def batches(
     """The batches of one rank, without end, from where `data` stands now; `data` itself is left as it is.
 
     Micro-batch number i goes to rank i % world: a global round is `world` micro-batches. Every batch carries
-    `batch["state"]`, the state of `data` after the whole round it belongs to: `data.load` of it goes on after that round.
+    `batch["state"]`, the state of `data` after the whole round it belongs to: `data.load` of it goes on behind it.
 
     Args:
         corrupt: called as `corrupt(batch, rngs)` with one generator a row, a function of (seed, global row number)
@@ -39,6 +39,11 @@ def batches(
             f"rank {rank} of world {world} with {workers} workers: 0 <= rank < world and workers >= 0 must hold"
         )
     share = _Share(copy.deepcopy(data), corrupt, seed, rank, world)
+    return _stream(share, workers)
+
+
+def _stream(share: "_Share", workers: int) -> Generator[Batch, None, None]:
+    """A generator, so that closing it, or dropping it, ends the workers."""
     if workers == 0:
         yield from share
     yield from DataLoader(share, batch_size=None, num_workers=workers, worker_init_fn=_begin, prefetch_factor=4)

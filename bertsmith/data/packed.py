@@ -18,7 +18,7 @@ from bertsmith.layout import Layout
 
 
 class Packed(Data):
-    """`[CLS] piece [SEP]` after `[CLS] piece [SEP]` in each row; each is a document of the layout, its positions from 0.
+    """`[CLS] piece [SEP]` after `[CLS] piece [SEP]` in each row; each a document of the layout, its positions from 0.
 
     Args:
         path: a prepared folder.

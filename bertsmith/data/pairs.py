@@ -1,4 +1,4 @@
-"""Two segments a row, for next-sentence prediction (Devlin, Chang, Lee and Toutanova 2019, BERT, arXiv:1810.04805, 3.1).
+"""Two segments a row, for next-sentence prediction (Devlin, Chang, Lee, Toutanova 2019, BERT, arXiv:1810.04805, 3.1).
 
 Differs from the paper: a piece of a document is split at one of the sentence ends in it, drawn at random, instead of
 gathering whole sentences, so that a row is full and every token is read once an epoch; a random second segment begins a
@@ -45,7 +45,7 @@ class Pairs(Data):
 
     def arrange(self, pieces: Pieces, rng: np.random.Generator) -> Sequence[np.ndarray]:
         """One piece a row, in random order; a piece of one token cannot be split and is left out."""
-        return rng.permutation(np.flatnonzero(pieces.size_N >= 2))[:, None]
+        return list(rng.permutation(np.flatnonzero(pieces.size_N >= 2))[:, None])
 
     def make(self, plan: Plan) -> dict[str, Any]:
         """{"token": int64_BT, "layout": Layout with types, "row": int64_B, "next": int64_B: 0 B follows, 1 random}."""

@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from bertsmith.embedding import Embed
 from bertsmith.layout import Layout
 from bertsmith.linear import Changeable
-from bertsmith.embedding import Embed
 from bertsmith.spec import Slot
 
 

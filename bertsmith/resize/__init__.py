@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from bertsmith.spec import Slot, Spec
@@ -25,6 +26,26 @@ class Resize:
         self, spec: Spec, tensors: dict[str, Tensor], build: Callable[[Spec], nn.Module], role: str = "weight"
     ) -> tuple[Spec, dict[str, Tensor]]:
         raise NotImplementedError
+
+
+def resized(
+    method: Resize,
+    spec: Spec,
+    tensors: dict[str, Tensor],
+    moments: dict[str, Tensor],
+    build: Callable[[Spec], nn.Module],
+) -> tuple[Spec, dict[str, Tensor], dict[str, Tensor]]:
+    """Weights and Adam's state ("<tensor>/<what>") through one map; a new tensor takes the largest step count."""
+    larger, weights = method(spec, tensors, build, "weight")
+    state: dict[str, Tensor] = {}
+    for what, role in (("exp_avg", "gradient"), ("exp_avg_sq", "square")):
+        part = {k.rpartition("/")[0]: v for k, v in moments.items() if k.endswith("/" + what)}
+        new = method(spec, part, build, role)[1] if part else {}
+        state |= {f"{name}/{what}": v for name, v in new.items()}
+    steps = {k: v for k, v in moments.items() if k.endswith("/step")}
+    for name in {k.rpartition("/")[0] for k in state}:
+        state[f"{name}/step"] = steps.get(f"{name}/step", max(steps.values(), default=torch.zeros(())))
+    return larger, weights, state
 
 
 resize = Slot(__name__, Resize)
