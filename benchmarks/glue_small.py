@@ -1,10 +1,12 @@
 """Fine-tuning on small tasks of GLUE (Wang et al. 2018, arXiv:1804.07461), beside what any number must beat.
 
     BERTSMITH_DATA=... python benchmarks/glue_small.py MODEL [MODEL ...] --out results.json
-        [--tasks sst2 cola rte mrpc stsb] [--seeds 5] [--epochs 3] [--lr 5e-5] [--batch 32] [--train-limit N] [--no-random]
+        [--tasks sst2 cola rte mrpc stsb] [--seeds 5] [--epochs 3] [--lr 5e-5] [--batch 32] [--train-limit N]
+        [--no-random]
 
-For every model directory and task: fine-tune over seeds; the same with an encoder of the same shape and random weights; the
-majority answer; TF-IDF with a linear model. Splits are those that have labels here, and the epoch is never chosen on the reported one:
+For every model directory and task: fine-tune over seeds; the same with an encoder of the same shape and random
+weights; the majority answer; TF-IDF with a linear model. Splits are those that have labels here, and the epoch is
+never chosen on the reported one:
 
     sst2   train / valid: 10 % of train by hash / test: GLUE dev (872)              accuracy
     cola   train / valid: 10 % of train by hash / test: in- and out-of-domain dev   Matthews correlation
@@ -12,7 +14,8 @@ majority answer; TF-IDF with a linear model. Splits are those that have labels h
     mrpc   train / valid: 10 % of train by hash / test: MSRP test (1,725)           F1
     stsb   train / valid: dev / test: test (1,379), English                         Pearson
 
-Archives are read in memory: nothing is unpacked to disk. The JSON holds the commit, the machine, the settings and every seed.
+Archives are read in memory: nothing is unpacked to disk. The JSON holds the commit, the machine, the settings and
+every seed.
 """
 
 import argparse
@@ -61,7 +64,7 @@ def table(name: str, rows: Rows, text: int, label: int, pair: int | None = None)
 
 
 def load_task(name: str, folder: Path) -> dict[str, Table]:
-    """{"train", "test", and "valid" where there is one}: tables with columns text, pair (where there are pairs) and label."""
+    """{"train", "test", perhaps "valid"}: tables with columns text, perhaps pair, and label."""
     if name == "sst2":
         parts = {"train": "train_full", "test": "dev"}
         return {

@@ -16,7 +16,7 @@ STRENGTHS = (0.3, 1.0, 3.0, 10.0)  # inverse regularisation, chosen on the valid
 
 
 def majority(task: Task, train: Examples, test: Examples) -> dict[str, float | None]:
-    """The metrics of the best constant answer of the training split: its commonest label, each label's commoner value, its mean."""
+    """The metrics of one constant answer: the commonest label of train, each label's commoner value, or the mean."""
     y = task.true(task.encode(train.label))
     if y.ndim == 2:
         answer = y.mean(axis=0) > 0.5
@@ -24,7 +24,7 @@ def majority(task: Task, train: Examples, test: Examples) -> dict[str, float | N
         answer = y.mean()
     else:
         answer = np.bincount(y, minlength=len(task.labels)).argmax()
-    return measure(task, np.repeat(answer[None], len(test), axis=0), test)
+    return measure(task, np.repeat(np.asarray(answer)[None], len(test), axis=0), test)
 
 
 def measure(task: Task, predicted: np.ndarray, examples: Examples) -> dict[str, float | None]:
@@ -35,10 +35,10 @@ def measure(task: Task, predicted: np.ndarray, examples: Examples) -> dict[str, 
 
 
 def tfidf(task: Task, train: Examples, valid: Examples, test: Examples) -> dict[str, Any]:
-    """TF-IDF of words and word pairs (sublinear counts), then logistic regression, one against the rest for several labels, or ridge.
+    """TF-IDF of words and word pairs (sublinear counts), then logistic regression (one against the rest), or ridge.
 
-    A pair of texts is |a - b|, a * b and the cosine of their TF-IDF vectors. The strength of regularisation is the one of
-    `STRENGTHS` that is best on `valid`. Gives the metrics on `test`, and "strength".
+    A pair of texts is |a - b|, a * b and the cosine of their TF-IDF vectors. The strength of regularisation is the
+    one of `STRENGTHS` that is best on `valid`. Gives the metrics on `test`, and "strength".
     """
     from scipy import sparse
     from sklearn.feature_extraction.text import TfidfVectorizer

@@ -1,7 +1,8 @@
 """BLiMP: which of two sentences, alike but for one rule of English, does a masked LM find more probable?
 
 Warstadt et al. 2020, arXiv:1912.00582: 67 paradigms of 1,000 pairs. A pair counts if the grammatical sentence has
-the larger pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659, section 4.2), strictly; a score is a mean over paradigms.
+the larger pseudo-log-likelihood (Salazar et al. 2020, arXiv:1910.14659, section 4.2), strictly; a score is a mean
+over paradigms.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def blimp(
         )
     if len(found) != PARADIGMS:
         say(
-            f"{source}: {len(found)} paradigms instead of the {PARADIGMS} of BLiMP; the mean does not compare with published ones"
+            f"{source}: {len(found)} paradigms instead of the {PARADIGMS} of BLiMP; do not compare with published means"
         )
     paradigms: dict[str, dict[str, Any]] = {}
     ties = 0

@@ -1,4 +1,4 @@
-"""How long a stage trains: an amount of steps, tokens, FLOPs or seconds. Schedules follow the budget in its own unit."""
+"""How long a stage trains: an amount of steps, tokens, FLOPs or seconds. Schedules follow it in its own unit."""
 
 import re
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> "Budget":
-        """The budget that a text such as "30m" or "2e9-tokens" names. Raises ValueError, showing the forms there are."""
+        """The budget that a text such as "30m" or "2e9-tokens" names. Raises ValueError, showing what forms exist."""
         match = _FORM.fullmatch(text.strip().lower())
         if match is None:
             raise ValueError(f"cannot read the budget {text!r}; say for example {_EXAMPLES}")

@@ -27,8 +27,15 @@ tokenizer_app = typer.Typer(help="Learn a vocabulary.", no_args_is_help=True, ri
 app.add_typer(tokenizer_app, name="tokenizer")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Source = Annotated[list[str], typer.Argument(metavar="PATH...", help="Files, folders, globs or - : .txt .jsonl .csv .parquet, .gz and .xz of them.")]
-ModelPath = Annotated[str, typer.Argument(metavar="MODEL", help="A directory that `load` opens, ours or Hugging Face's.")]
+Source = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH...", help="Files, folders, globs or - : .txt .jsonl .csv .parquet, .gz and .xz of them."
+    ),
+]
+ModelPath = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A directory that `load` opens, ours or Hugging Face's.")
+]
 TextColumn = Annotated[str | None, typer.Option(help="Column of the text.")]
 PairColumn = Annotated[str | None, typer.Option(help="Column of the second text, for tasks about pairs.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Column of the label.")]
@@ -120,11 +127,23 @@ def prepare(
 
 @app.command()
 def pretrain(
-    recipe: Annotated[str, typer.Argument(help="bert_tiny, bert_mini, bert_small, bert_medium, bert_base, bert_large, ...")],
+    recipe: Annotated[
+        str, typer.Argument(help="bert_tiny, bert_mini, bert_small, bert_medium, bert_base, bert_large, ...")
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run, and of the model at its end.")],
-    data: Annotated[list[str] | None, typer.Option(help="Raw text, or what `prepare` made; also below $BERTSMITH_DATA, which is taken where this is absent.")] = None,
-    overrides: Annotated[list[str] | None, typer.Argument(metavar="[PATH=VALUE]...", help="Dotted, as in encoder.depth=2 stages.0.optim.lr=1e-3.")] = None,
-    budget: Annotated[str | None, typer.Option(help="30m, 2h, 2e9-tokens, 10000-steps or 1e15-flops; the recipe's own if not said.")] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Raw text, or what `prepare` made; also below $BERTSMITH_DATA, which is taken where this is absent."
+        ),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[PATH=VALUE]...", help="Dotted, as in encoder.depth=2 stages.0.optim.lr=1e-3."),
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(help="30m, 2h, 2e9-tokens, 10000-steps or 1e15-flops; the recipe's own if not said.")
+    ] = None,
     seed: Seed = 0,
     vocab: Annotated[int, typer.Option(help="Tokens to learn, where DATA is raw text.")] = 16384,
     tokenizer: Annotated[str | None, typer.Option(help="Use this tokenizer instead of learning one.")] = None,
@@ -138,9 +157,24 @@ def pretrain(
     if not given:
         raise ValueError("no text to train on: say --data PATH, or set the environment variable BERTSMITH_DATA")
     changed = dict(parse_override(text) for text in overrides or [])
-    run(recipe, given, out, budget=budget, seed=seed, overrides=changed, vocab=vocab, tokenizer=tokenizer, progress=not as_json, say=_say)
+    run(
+        recipe,
+        given,
+        out,
+        budget=budget,
+        seed=seed,
+        overrides=changed,
+        vocab=vocab,
+        tokenizer=tokenizer,
+        progress=not as_json,
+        say=_say,
+    )
     last = [line for line in map(json.loads, (out / "log.jsonl").read_text().splitlines()) if "step" in line][-1]
-    _print({"out": str(out), "last": last}, as_json, f"loss {last['loss']:.3f} after {last['step']:,} steps; the model and report.html are in {out}")
+    _print(
+        {"out": str(out), "last": last},
+        as_json,
+        f"loss {last['loss']:.3f} after {last['step']:,} steps; the model and report.html are in {out}",
+    )
 
 
 @app.command()
@@ -187,7 +221,11 @@ def encode(
     np.save(buffer, vectors)
     write_atomic(out, buffer.getvalue())
     _say_cut(opened.cut)
-    _print({"out": str(out), "shape": list(vectors.shape), "cut": opened.cut}, as_json, f"{len(vectors):,} vectors of {vectors.shape[-1]} in {out}")
+    _print(
+        {"out": str(out), "shape": list(vectors.shape), "cut": opened.cut},
+        as_json,
+        f"{len(vectors):,} vectors of {vectors.shape[-1]} in {out}",
+    )
 
 
 def _say_cut(cut: int) -> None:
@@ -211,7 +249,7 @@ def predict(
     texts, pairs = read_texts(file, text, pair)
     answers = opened.predict(texts, pairs)
     _say_cut(opened.cut)
-    for answer in answers:
+    for answer in answers if isinstance(answers, list) else [answers]:
         label = answer.label if isinstance(answer.label, str) else json.dumps(answer.label, ensure_ascii=False)
         _print(dataclasses.asdict(answer), as_json, label)
 
@@ -238,7 +276,23 @@ def finetune(
     from bertsmith.finetune import finetune as run
     from bertsmith.model import load
 
-    tuned = run(load(model), file, text, pair, label, out, valid, test, seeds, epochs, lr, batch, max_length, not as_json, seed=seed)
+    tuned = run(
+        load(model),
+        file,
+        text,
+        pair,
+        label,
+        out,
+        valid,
+        test,
+        seeds,
+        epochs,
+        lr,
+        batch,
+        max_length,
+        not as_json,
+        seed=seed,
+    )
     scores = ", ".join(f"{name} {_brief(value['mean'])}" for name, value in tuned.report["test"].items())
     _print(tuned.report, as_json, f"test: {scores}; the model and report.json are in {out}")
 
@@ -259,12 +313,19 @@ class By(StrEnum):
 @app.command()
 def evaluate(
     model: ModelPath,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A table for `task`, text for the two of text, blimp.tar.xz or its folder for `blimp`.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE", help="A table for `task`, text for the two of text, blimp.tar.xz or its folder for `blimp`."
+        ),
+    ],
     by: Annotated[By, typer.Option(help="A fine-tuned model's own task, or what needs no fine-tuning.")] = By.TASK,
     text: TextColumn = None,
     pair: PairColumn = None,
     label: LabelColumn = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many pieces of text, or pairs of each BLiMP paradigm.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only so many pieces of text, or pairs of each BLiMP paradigm.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure a model, without training it."""
@@ -282,11 +343,17 @@ def evaluate(
         found |= measures.blimp(opened, file, limit, progress=not as_json)
     flat = {name: value for name, value in found.items() if value is None or isinstance(value, int | float)}
     flat |= found.get("fields", {})
-    _print(found, as_json, "\n".join(f"{name:20} {value if isinstance(value, int) else _brief(value)}" for name, value in flat.items()))
+    _print(
+        found,
+        as_json,
+        "\n".join(f"{name:20} {value if isinstance(value, int) else _brief(value)}" for name, value in flat.items()),
+    )
 
 
 @app.command()
-def methods(room: Annotated[str | None, typer.Argument(help="Of this room only.")] = None, as_json: AsJson = False) -> None:
+def methods(
+    room: Annotated[str | None, typer.Argument(help="Of this room only.")] = None, as_json: AsJson = False
+) -> None:
     """List every method with its paper, settings and recipes."""
     from bertsmith import methods as listing
     from bertsmith.spec import find_slot

@@ -117,7 +117,9 @@ def _classifier(model: Model, out: Path, size: Size, progress: bool) -> Model:
 def _commonest(prepared: Path) -> float:
     """The share of the commonest token: the accuracy of always guessing it."""
     shards = Shards(prepared)
-    counts = sum(np.bincount(shards.document(i), minlength=1 << 16) for i in range(shards.documents))
+    counts = np.zeros(1 << 16, np.int64)
+    for i in range(shards.documents):
+        counts += np.bincount(shards.document(i), minlength=len(counts))
     return float(counts.max() / counts.sum())
 
 
@@ -143,10 +145,14 @@ def _show(result: dict[str, Any]) -> None:
     """Print a result for people."""
     console = Console(highlight=False, markup=False)
     lm, test = result["masked_lm"], result["test"]
-    console.print(f"\nmasked-LM loss   {lm['first_loss']:.2f} at first, {lm['loss']:.2f} at the end, on books it has not read")
+    console.print(
+        f"\nmasked-LM loss   {lm['first_loss']:.2f} at first, {lm['loss']:.2f} at the end, on books it has not read"
+    )
     console.print(f"masked accuracy  {lm['accuracy']:.1%}; always saying the commonest token: {lm['commonest']:.1%}")
     for example in result["examples"]:
         guesses = ", ".join(f"{word} {share:.0%}" for word, share in example["guesses"])
         console.print(f"  {example['text']}\n    {guesses}")
-    console.print(f"twelve intents   tiny BERT {test['bert']:.1%}, TF-IDF {test['tfidf']:.1%}, majority {test['majority']:.1%}")
+    console.print(
+        f"twelve intents   tiny BERT {test['bert']:.1%}, TF-IDF {test['tfidf']:.1%}, majority {test['majority']:.1%}"
+    )
     console.print(f"{result['seconds']:.0f} seconds; open {result['report']}")

@@ -25,9 +25,8 @@ ISA = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", 
 # Instructions of a processor that multiply bf16 faster than fp32. Without one, torch computes bf16 the slow way round.
 FAST_BF16 = ("avx512_bf16", "amx_bf16", "bf16")
 # glibc gives large blocks back to the system at every step, and then takes page faults to get them again.
-TUNABLES = (
-    "GLIBC_TUNABLES=glibc.malloc.hugetlb=1:glibc.malloc.trim_threshold=8589934592:glibc.malloc.mmap_threshold=8589934592"
-)
+MALLOC = {"hugetlb": 1, "trim_threshold": 1 << 33, "mmap_threshold": 1 << 33}
+TUNABLES = "GLIBC_TUNABLES=" + ":".join(f"glibc.malloc.{name}={value}" for name, value in MALLOC.items())
 
 
 @functools.cache
@@ -107,7 +106,7 @@ def memory() -> int:
 
 @functools.cache
 def choose_precision() -> Precision:
-    """bf16 where a GPU or the processor multiplies it in hardware, else fp32. Weights that are stored are always fp32."""
+    """bf16 where a GPU or the processor multiplies it in hardware, else fp32. What is stored is always fp32."""
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     return "bf16" if any(flag in processor()[1] for flag in FAST_BF16) else "fp32"

@@ -1,4 +1,4 @@
-"""Evaluation without training: how well a masked LM predicts held-out text, and how well a fine-tuned model does on a file."""
+"""Evaluation without training: a masked LM on held-out text, a fine-tuned model on a file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Source = str | Path | Sequence[str | Path]
 
 
 def pieces(model: Model, source: Source, max_length: int) -> list[np.ndarray]:
-    """Text as it is pre-trained on: documents cut into `[CLS] piece [SEP]` of at most `max_length` ids; nothing is dropped."""
+    """Text as in pre-training: documents cut into `[CLS] piece [SEP]` of at most `max_length` ids, none dropped."""
     ids = special_ids(model.tokenizer)
     rows: list[np.ndarray] = []
     for document in documents(source):
@@ -53,10 +53,11 @@ def masked_lm(
     seed: int = 0,
     budget: int = BUDGET,
 ) -> dict[str, float]:
-    """The masked-LM loss (nats a hidden token) on text, under the corruption of pre-training (by default `masking/bert`).
+    """The masked-LM loss (nats a hidden token) on text, corrupted as in pre-training (by default `masking/bert`).
 
-    The mask of piece i is a function of (seed, i): two models with one tokenizer are asked the same. `limit`: the first so many pieces.
-    Returns "loss", "perplexity" (its exponential), "accuracy", and the numbers of "asked" tokens and "pieces".
+    The mask of piece i is a function of (seed, i): two models with one tokenizer are asked the same. `limit`: the
+    first so many pieces. Returns "loss", "perplexity" (its exponential), "accuracy", and the numbers of "asked"
+    tokens and "pieces".
     """
     rows = pieces(model, source, max_length)[:limit]
     ids = special_ids(model.tokenizer)
@@ -86,7 +87,7 @@ def masked_lm(
 def pseudo_perplexity(
     model: Model, source: Source, max_length: int = 128, limit: int | None = None, budget: int = BUDGET
 ) -> dict[str, float]:
-    """Pseudo-perplexity of text (Salazar et al. 2020, arXiv:1910.14659, equation 2): each token is hidden once, alone."""
+    """Pseudo-perplexity of text (Salazar et al. 2020, arXiv:1910.14659, eq. 2): each token is hidden once, alone."""
     scores = score_rows(model, pieces(model, source, max_length)[:limit], budget)
     return {"pseudo_perplexity": perplexity(scores), "tokens": sum(n for _, n in scores), "pieces": len(scores)}
 

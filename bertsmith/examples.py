@@ -59,8 +59,10 @@ def take_examples(
 def guess_task(raw: list[Any]) -> Spec:
     """The task that raw labels set, by rules:
 
-    lists: several labels. Strings with "|" or ";" between parts, where some part occurs in two different strings: several labels.
-    Numbers (or strings that all spell numbers): regression if one is not whole or more than 20 differ. Everything else: one label.
+    lists: several labels. Strings with "|" or ";" between parts, where some part occurs in two different strings:
+    several labels. Numbers (or strings that all spell numbers): regression if one is not whole or more than 20
+    differ. Everything
+    else: one label.
     """
     there = [x for x in raw if x is not None and x != ""]
     if any(isinstance(x, list) for x in there):

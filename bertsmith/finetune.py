@@ -1,12 +1,13 @@
 """Fine-tuning: an encoder and a table of labelled texts in, a model that predicts and an honest report out.
 
-BERT, Devlin et al. 2018, arXiv:1810.04805, section 3.2 and appendix A.3. The training is `train.train`: one stage an epoch, so that each
-epoch's weights can be looked at on the validation split. Nothing is chosen on the split that is reported: the epoch, and
-the seed whose model is kept, are those that are best on the validation split.
+BERT, Devlin et al. 2018, arXiv:1810.04805, section 3.2 and appendix A.3. The training is `train.train`: one stage
+an epoch, so that each epoch's weights can be looked at on the validation split. Nothing is chosen on the split that
+is reported: the epoch, and the seed whose model is kept, are those that are best on the validation split.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import tempfile
@@ -78,10 +79,12 @@ def finetune(
     """Train a copy of `model`, with a new head, on a table; `model` itself is never changed.
 
     Args:
-        source, valid, test: tables, as `read_table` takes them. Splits that are not given are cut from `source`, a tenth each, by a hash
+        source, valid, test: tables, as `read_table` takes them. Splits that are not given are cut from `source`, a
+        tenth each, by a hash
             of the text (stratified by label where there is one label), and this is said.
         text, pair, label: the names of the columns; guessed, aloud, where they are None.
-        out: a folder for the model and its report; a killed call, repeated, goes on where it was. None: nothing is kept on disk.
+        out: a folder for the model and its report; a killed call, repeated, goes on where it was. None: nothing is
+        kept on disk.
         seeds: how many runs, with seeds `seed`, `seed` + 1, ...; the report has their mean with a 95 % t-interval.
         lr: peak learning rate; it warms up over a tenth of the steps and falls linearly to 0.
         batch: rows of a batch. max_length: tokens of a row; longer texts are cut, and counted aloud.
@@ -119,7 +122,7 @@ def finetune(
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bertsmith-")))
         else:
             work = Path(out).with_name(Path(out).name + ".work")
-            work.mkdir(parents=True, exist_ok=True)
+            _claim(work, _fingerprint(model, splits, objective, settings), tell)
         rows = _write(model, aim, splits.train, max_length, work / "train.safetensors", tell)
         best: tuple[float | None, Model] | None = None
         results = []
@@ -174,7 +177,7 @@ def _splits(
     if missing := [name for name in ("test", "valid") if name not in given]:
         if len(train) < FEWEST:
             raise ValueError(
-                f"{table.name} has {len(train)} rows: too few to split; give valid= and test=, or at least {FEWEST} rows"
+                f"{table.name} has {len(train)} rows: too few to split; give valid= and test=, or {FEWEST} rows"
             )
         for name in missing:
             share = SHARE if len(missing) == 1 or name == "test" else SHARE / (1 - SHARE)
@@ -231,6 +234,27 @@ def _write(model: Model, aim: Task, train: Examples, max_length: int, path: Path
         tell(f"{model.cut} of {len(train)} training texts are longer than max_length={max_length} and are cut")
     write_rows(path, token, types, aim.encode(train.label))
     return len(train)
+
+
+def _fingerprint(model: Model, splits: Splits, objective: Spec, settings: dict[str, Any]) -> str:
+    """What a call would do, as a digest: its encoder, examples, objective and settings (the number of seeds aside)."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(model.trained().tensors.items()):
+        digest.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+    parts = [[x.text, x.pair, x.label] for x in (splits.train, splits.valid, splits.test)]
+    plain = [model.spec.to_dict(), objective.to_dict(), parts, settings | {"seeds": 0}]
+    digest.update(json.dumps(plain, default=str).encode())
+    return digest.hexdigest()
+
+
+def _claim(work: Path, fingerprint: str, tell: Say) -> None:
+    """Go on in the folder of an interrupted call that did the same; what another call left there is removed, aloud."""
+    mark = work / "fingerprint"
+    if work.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint):
+        tell(f"{work} is left from another call that was interrupted; it is removed")
+        shutil.rmtree(work)
+    work.mkdir(parents=True, exist_ok=True)
+    write_atomic(mark, fingerprint)
 
 
 def _stages(objective: Spec, work: Path, rows: int, seed: int, epochs: int, lr: float, batch: int) -> list[Stage]:
@@ -301,7 +325,7 @@ def _one_seed(
 
 @torch.no_grad()
 def _fold(model: Model) -> None:
-    """A regression's mean and scale into the weights of its head, so that other libraries read the same numbers from it."""
+    """A regression's mean and scale into its head's weights, so that other libraries read the same numbers from it."""
     if (
         model.task is not None
         and model.task.kind == "regression"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 
 def t_interval(values: Sequence[float | None]) -> dict[str, float | int | None]:
-    """{"mean", "low", "high", "n"} of values over seeds. Without two values there is no interval: low and high are None.
+    """{"mean", "low", "high", "n"} of values over seeds; low and high are None where there are not two.
 
     If a value is not defined (None) for some seed, the mean over seeds is not either.
     """

@@ -242,8 +242,12 @@ def load_tensors(model: nn.Module, new: dict[str, Tensor], what: str = "checkpoi
     """Copy tensors in, strictly both ways: raises KeyError naming what is missing, too many or of another shape."""
     have = tensors(model)
     missing, extra = sorted(have.keys() - new.keys()), sorted(new.keys() - have.keys())
-    odd = [f"{k} {list(new[k].shape)} for {list(v.shape)}" for k, v in have.items() if k in new and new[k].shape != v.shape]
+    odd = [
+        f"{k} {list(new[k].shape)} for {list(v.shape)}" for k, v in have.items() if k in new and new[k].shape != v.shape
+    ]
     if missing or extra or odd:
-        raise KeyError(f"the {what} does not fit the model: missing {missing[:5]}, unexpected {extra[:5]}, shapes {odd[:5]}")
+        raise KeyError(
+            f"the {what} does not fit the model: missing {missing[:5]}, unexpected {extra[:5]}, shapes {odd[:5]}"
+        )
     for name, tensor in have.items():
         tensor.copy_(new[name])

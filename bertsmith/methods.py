@@ -109,8 +109,9 @@ def markdown() -> str:
     lines = [
         "# Methods",
         "",
-        f"Every method there is, {len(everything)} in {len(rooms())} rooms. Written by `make docs`; do not edit. A method is a file:",
-        "`ffn/mlp` is `bertsmith/ffn/mlp.py`, named in Python `ffn(\"mlp\", hidden=64)`. Settings in **bold** must be given.",
+        f"Every method there is, {len(everything)} in {len(rooms())} rooms. Written by `make docs`; do not edit.",
+        'A method is a file: `ffn/mlp` is `bertsmith/ffn/mlp.py`, named in Python `ffn("mlp", hidden=64)`.',
+        "Settings in **bold** must be given.",
     ]
     for room in rooms():
         home = importlib.import_module(f"bertsmith.{room}")
@@ -118,7 +119,13 @@ def markdown() -> str:
         lines += ["| method | what | source | settings | recipes |", "|---|---|---|---|---|"]
         for one in (m for m in everything if m["room"] == room):
             settings = [f"**{n}**" for n in one["needs"]] + [f"{n}={_brief(v)}" for n, v in one["settings"].items()]
-            cells = (f"`{one['kind']}`", one["says"], source(one["paper"]), ", ".join(settings), ", ".join(one["recipes"]))
+            cells = (
+                f"`{one['kind']}`",
+                one["says"],
+                source(one["paper"]),
+                ", ".join(settings),
+                ", ".join(one["recipes"]),
+            )
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -137,10 +144,14 @@ def show(found: list[dict[str, Any]]) -> None:
 
     console = Console(highlight=False)
     for room in dict.fromkeys(one["room"] for one in found):
-        table = Table("method", "what", "source", "settings", title=room, title_justify="left", title_style="bold", box=None)
+        table = Table(
+            "method", "what", "source", "settings", title=room, title_justify="left", title_style="bold", box=None
+        )
         for one in (m for m in found if m["room"] == room):
             settings = [*one["needs"], *(f"{n}={_brief(v)}" for n, v in one["settings"].items())]
-            table.add_row(*(cell.replace("[", "\\[") for cell in (one["kind"], one["says"], one["paper"], ", ".join(settings))))
+            table.add_row(
+                *(cell.replace("[", "\\[") for cell in (one["kind"], one["says"], one["paper"], ", ".join(settings)))
+            )
         console.print(table)
         console.print()
 

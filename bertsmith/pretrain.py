@@ -1,9 +1,9 @@
 """From text to a pre-trained model in one call: vocabulary, shards, the run, a directory that `bertsmith.load` opens.
 
-    OUT/tokenizer/   the vocabulary and
-    OUT/data/        the token shards, where the data given is raw text
-    OUT/run.json  log.jsonl  checkpoints/  report.html
-    OUT/             the model
+OUT/tokenizer/   the vocabulary and
+OUT/data/        the token shards, where the data given is raw text
+OUT/run.json  log.jsonl  checkpoints/  report.html
+OUT/             the model
 """
 
 import dataclasses
@@ -45,8 +45,8 @@ def pretrain(
 
     Args:
         recipe: the name of a function in bertsmith/recipes, "bert_tiny".
-        data: one directory that `prepare` made, or raw text: files, folders, globs. What is not found here is looked for
-            in the folder that the environment variable BERTSMITH_DATA names.
+        data: one directory that `prepare` made, or raw text: files, folders, globs. What is not here is looked for in
+            the folder that the environment variable BERTSMITH_DATA names.
         out: the directory of the run, and of the model at its end.
         budget: "30m", "2e9-tokens", "10000-steps" or "1e15-flops" for the first stage; None: the recipe's own.
         overrides: dotted path in the run -> value, {"stages.0.optim.lr": 1e-3, "encoder.depth": 2}.
@@ -92,7 +92,12 @@ def _exists(path: Path) -> bool:
 
 
 def _prepared(
-    data: list[str], out: Path, vocab: int, tokenizer: str | Path | None, workers: int | None, say: Callable[[str], None]
+    data: list[str],
+    out: Path,
+    vocab: int,
+    tokenizer: str | Path | None,
+    workers: int | None,
+    say: Callable[[str], None],
 ) -> Path:
     """The directory of token shards: the one given, or one made below `out` of the text given."""
     if len(data) == 1 and Path(data[0], "manifest.json").is_file():
@@ -149,13 +154,13 @@ def _fitting(new: Any, old: Any, path: str) -> Any:
         return float(new)
     if old is not None and new is not None and type(new) is not type(old):
         raise ValueError(f"{path!r} is {json.dumps(to_plain(old))}, so it cannot be {json.dumps(to_plain(new))}")
-    if isinstance(old, Spec) and old.slot is not new.slot:
+    if isinstance(old, Spec) and isinstance(new, Spec) and old.slot is not new.slot:
         raise ValueError(f"{path!r} is of the room {old.slot.name}, so it cannot be {new.slot.name}/{new.kind}")
     return new
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """("encoder.depth", 2) of "encoder.depth=2". A value is JSON, or else a plain text. Raises ValueError without a "="."""
+    """("encoder.depth", 2) of "encoder.depth=2". A value is JSON, or else text. Raises ValueError without "="."""
     path, sign, value = text.partition("=")
     if not sign or not path:
         raise ValueError(f"cannot read {text!r}: an override is PATH=VALUE, as in encoder.depth=2")

@@ -1,8 +1,9 @@
 """Pseudo-log-likelihood: the sum over the tokens of a text of log p(token | all others), each token masked once.
 
 Salazar et al. 2020, Masked Language Model Scoring, arXiv:1910.14659, equation 1; pseudo-perplexity is equation 2.
-A text of n tokens is n rows, each with another token hidden. Rows of one length make a batch, whatever text they are from,
-so nothing is padding; the head sees the hidden places only. [CLS] and [SEP] are never hidden and never counted.
+A text of n tokens is n rows, each with another token hidden. Rows of one length make a batch, whatever text they
+are from, so nothing is padding; the head sees the hidden places only. [CLS] and [SEP] are never hidden and never
+counted.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def rows_of(model: Model, texts: Sequence[str], max_length: int) -> list[np.ndar
 def pseudo_log_likelihood(
     model: Model, texts: Sequence[str], max_length: int = 128, budget: int = BUDGET
 ) -> list[tuple[float, int]]:
-    """(sum of natural log probabilities, number of tokens) of each text, in the order given; an empty text is (0.0, 0)."""
+    """(sum of natural log probabilities, number of tokens) of each text, in order; an empty text is (0.0, 0)."""
     return score_rows(model, rows_of(model, texts, max_length), budget)
 
 

@@ -1,8 +1,9 @@
 """One page that shows a run: curves, filled masks, scores. It opens offline, in light and dark, and needs nothing else.
 
 Read from the directory of a run:
-    log.jsonl       one JSON object an interval of the log: "stage", "step" (of the stage), "loss", "lr", "tokens_per_s",
-                    "grad_norm"; "tokens" and "seconds" are those of the interval. Lines without "step" are remarks
+    log.jsonl       one JSON object an interval of the log: "stage", "step" (of the stage), "loss", "lr",
+                    "tokens_per_s", "grad_norm"; "tokens" and "seconds" are the
+                    interval's. Lines without "step" are remarks
     examples.json   optional: [{"text": "... [MASK] ...", "guesses": [["word", 0.31], ...]}, ...]
     scores.json     optional: [[name, metric, value, low, high], ...]; low and high are null where there is no interval
 """
@@ -64,7 +65,9 @@ def write_report(out: Path | str) -> Path:
     records, examples, scores = _read_log(out / "log.jsonl"), _read(out / "examples.json"), _read(out / "scores.json")
     log = [record for record in records if "step" in record]
     if not (log or examples or scores):
-        raise FileNotFoundError(f"nothing to report in {out}: there is no log.jsonl, examples.json or scores.json with content")
+        raise FileNotFoundError(
+            f"nothing to report in {out}: there is no log.jsonl, examples.json or scores.json with content"
+        )
     parts = [f"<h1>{html.escape(out.resolve().name)}</h1>", f"<p>{html.escape(_summary(log))}</p>"]
     parts += [f"<p><b>Warning:</b> {html.escape(str(r['warning']))}</p>" for r in records if "warning" in r]
     if scores:
@@ -99,7 +102,9 @@ def _read_log(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError as error:
             if number == len(text):
                 break
-            raise ValueError(f"{path}, line {number}: not JSON ({error.msg}); a log has one JSON object a line") from None
+            raise ValueError(
+                f"{path}, line {number}: not JSON ({error.msg}); a log has one JSON object a line"
+            ) from None
         if not isinstance(record, dict):
             raise ValueError(f"{path}, line {number}: must be a JSON object, not {line:.60}")
         lines.append(record)
@@ -122,7 +127,7 @@ def _summary(log: Sequence[dict[str, Any]]) -> str:
     if not log:
         return "No training log."
     said = [f"{_total_steps(log)[-1]:,} steps"]
-    tokens, seconds = (sum(x for line in log if _is_number(x := line.get(key))) for key in ("tokens", "seconds"))
+    tokens, seconds = (sum(line[key] for line in log if _is_number(line.get(key))) for key in ("tokens", "seconds"))
     if tokens:
         said.append(f"{tokens:,.0f} tokens")
     if seconds:
@@ -140,10 +145,9 @@ def _score_table(rows: Sequence[Any], path: Path) -> str:
             raise ValueError(f"{path}: a row is [name, metric, value, low, high], not {row!r:.100}")
         name, metric, value, low, high = row
         interval = f"{low:.3f} to {high:.3f}" if _is_number(low) and _is_number(high) else ""
-        body.append(
-            f'<tr><td>{html.escape(str(name))}</td><td>{html.escape(str(metric))}</td><td class="number">{value:.3f}</td>'
-            f'<td class="number">{interval}</td></tr>'
-        )
+        said = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in (name, metric))
+        numbers = f'<td class="number">{value:.3f}</td><td class="number">{interval}</td>'
+        body.append(f"<tr>{said}{numbers}</tr>")
     head = '<tr><th>what</th><th>metric</th><th class="number">value</th><th class="number">95 % interval</th></tr>'
     return f"<table>{head}{''.join(body)}</table>"
 
@@ -152,7 +156,9 @@ def _filled(examples: Sequence[Any], path: Path) -> list[str]:
     parts = []
     for example in examples:
         if not (isinstance(example, dict) and isinstance(example.get("guesses"), list) and "text" in example):
-            raise ValueError(f'{path}: an example is {{"text": ..., "guesses": [[word, share], ...]}}, not {example!r:.100}')
+            raise ValueError(
+                f'{path}: an example is {{"text": ..., "guesses": [[word, share], ...]}}, not {example!r:.100}'
+            )
         text = html.escape(example["text"]).replace("[MASK]", "<mark>[MASK]</mark>")
         words = ", ".join(f"<b>{html.escape(str(word))}</b> {share:.0%}" for word, share in example["guesses"])
         parts.append(f"<blockquote>{text}</blockquote><p>{words}</p>")
@@ -210,7 +216,9 @@ def _chart(log: Sequence[dict[str, Any]], field: str, title: str, unit: str) -> 
 
     def at(x: float, y: float) -> tuple[float, float]:
         across, up = (x - x0) / (x1 - x0), (y - y0) / (y1 - y0)
-        return round(LEFT + across * (WIDTH - LEFT - RIGHT), 1), round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1)
+        return round(LEFT + across * (WIDTH - LEFT - RIGHT), 1), round(
+            HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1
+        )
 
     shapes = []
     for tick in _ticks(y0, y1, 4):
@@ -223,13 +231,15 @@ def _chart(log: Sequence[dict[str, Any]], field: str, title: str, unit: str) -> 
         if log[i].get("stage") != log[i - 1].get("stage"):
             x, _ = at(steps[i - 1], y0)
             shapes.append(f'<line class="stage" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    shapes.append('<polyline class="curve" points="' + " ".join(f"{x},{y}" for x, y in (at(*p) for p in points)) + '"/>')
+    shapes.append(
+        '<polyline class="curve" points="' + " ".join(f"{x},{y}" for x, y in (at(*p) for p in points)) + '"/>'
+    )
     for x, y in points:
         across, down = at(x, y)
         said = f"step {x:,.0f}: {y:.4g} {unit}".strip()
         shapes.append(f'<circle class="hit" cx="{across}" cy="{down}" r="4"><title>{said}</title></circle>')
     label = f"{title} over optimiser steps, from {ys[0]:.4g} to {ys[-1]:.4g}"
     return (
-        f"<figure><figcaption>{title}</figcaption>"
-        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{html.escape(label)}">{"".join(shapes)}</svg></figure>'
+        f'<figure><figcaption>{title}</figcaption><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{html.escape(label)}">{"".join(shapes)}</svg></figure>'
     )

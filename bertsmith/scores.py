@@ -46,12 +46,12 @@ class Scores:
         return len(self.answers) == 1
 
     def value(self) -> dict[str, float | None]:
-        """Metric name -> value, None where it is not defined (a correlation with a constant), so that it is plain JSON."""
+        """Metric name -> value, None where it is not defined (a correlation with a constant): plain JSON."""
         values = {name: metric.value() for name, metric in self.metrics.items()}
         return {name: None if np.isnan(value) else value for name, value in values.items()}
 
     def better(self, new: float | None, old: float | None, name: str = "") -> bool:
-        """Whether `new` beats `old` in a metric (the main one if not named); a number beats None, and a tie does not beat."""
+        """Whether `new` beats `old` in a metric (by default the main one); a number beats None, a tie beats nothing."""
         if new is None or old is None:
             return new is not None and old is None
         return new < old if self.metrics[name or self.main].lower else new > old

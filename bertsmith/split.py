@@ -1,7 +1,7 @@
 """Train, valid and test by a pure hash draw.
 
-Where a row goes depends on its text and the seed alone, and on the texts around it, never on the order of the file; equal texts
-go to the same split, so that none stands on both sides.
+Where a row goes depends on its text and the seed alone, and on the texts around it, never on the order of the file;
+equal texts go to the same split, so that none stands on both sides.
 """
 
 from bertsmith.draw import draw

@@ -8,7 +8,7 @@ A file says:
     pieces              the methods it is made of, "mixer/attention"
     recipes             names of runs (optional)
     tests               "tests/test_x.py::test_y", each proving something of it
-    evidence            parity (equal to a reference), property, trend (better than a baseline, at a small scale), reproduced
+    evidence            parity (equal to a reference), property, trend (better than a baseline, small), reproduced
     scale               on what the evidence was gained
     figure, paper       our number and the paper's
 """
@@ -48,7 +48,9 @@ def read(folder: Path) -> list[dict[str, Any]]:
 def _check(path: Path, row: dict[str, Any]) -> None:
     needed = {*WORDS, *LISTS}
     if odd := (set(row) - {"missing", "recipes"}) ^ needed:
-        raise ValueError(f"{path.name}: {', '.join(sorted(odd))} missing or unknown; there must be: {', '.join(WORDS + LISTS)}")
+        raise ValueError(
+            f"{path.name}: {', '.join(sorted(odd))} missing or unknown; there must be: {', '.join(WORDS + LISTS)}"
+        )
     if row["id"] != path.stem:
         raise ValueError(f"{path.name}: its id is {row['id']!r}; file and id must agree")
     if row["state"] not in ("whole", "part") or (row["state"] == "part") != ("missing" in row):
@@ -84,9 +86,9 @@ def markdown(systems: list[dict[str, Any]]) -> str:
     lines = [
         "# Systems",
         "",
-        f"Published systems that work here: {whole} whole, {len(systems) - whole} in part. Written by `make docs` from `docs/systems/`;",
-        "do not edit. Evidence is *parity* (equal to a reference), *property*, *trend* (better than a baseline, at a small scale)",
-        "or *reproduced*.",
+        f"Published systems that work here: {whole} whole, {len(systems) - whole} in part. Written by `make docs`",
+        "from `docs/systems/`; do not edit. Evidence is *parity* (equal to a reference), *property*, *trend* (better",
+        "than a baseline, at a small scale) or *reproduced*.",
         "",
         "| system | state | how to say it | evidence | scale | ours | paper |",
         "|---|---|---|---|---|---|---|",

@@ -1,7 +1,7 @@
 """Tables of examples: csv, tsv, jsonl, json, parquet, a pandas DataFrame or a list of dicts, read into plain columns.
 
-Nothing is guessed in silence: what a file left open (its separator, whether it has a header, which column is the text) is
-decided by a rule written here and said aloud, through `say`, in one line each.
+Nothing is guessed in silence: what a file left open (its separator, whether it has a header, which column is the
+text) is decided by a rule written here and said aloud, through `say`, in one line each.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 Say = Callable[[str], None]
 
@@ -106,7 +108,8 @@ class Table:
 def read_table(source: Any, *, header: bool | None = None, say: Say = aloud) -> Table:
     """Read `source` whole.
 
-    source: a path (.csv .tsv .jsonl .ndjson .json .parquet; text formats also with .gz or .xz behind), a pandas DataFrame,
+    source: a path (.csv .tsv .jsonl .ndjson .json .parquet; text formats also with .gz or .xz behind), a pandas
+    DataFrame,
         a list of dicts, or a Table.
     header: csv and tsv only. None decides: a first line with a number in it, or a cell twice, or one longer than 64
         characters, is a row and not a header; its columns are then named column_1, column_2, and so on.
@@ -150,10 +153,10 @@ def guess(
 ) -> tuple[str, str | None, str]:
     """The names of the text, pair and label columns; what is given is kept, what is not is guessed and said.
 
-    First by the usual names (`text`, `sentence1`, `premise`, `label`, ...), in upper or lower case. Failing that, the text is the column
-    of strings that is longest on average, and the label the one other column left, or the one with by far the fewest different
-    values. A pair is only ever taken by name, and only next to a first text of the same naming.
-    ValueError, listing the columns, where no rule decides.
+    First by the usual names (`text`, `sentence1`, `premise`, `label`, ...), in upper or lower case. Failing that,
+    the text is the column of strings that is longest on average, and the label the one other column left, or the
+    one with by far the fewest different values. A pair is only ever taken by name, and only next to a first text of
+    the same naming. ValueError, listing the columns, where no rule decides.
     """
     for name in (text, pair, label):
         if name is not None:
@@ -174,7 +177,7 @@ def guess(
         text = named(TEXT_NAMES) or _longest(table, taken)
         if text is None:
             raise ValueError(
-                f"which column of {table.name} is the text? Say text=...; its columns: {', '.join(map(repr, table.columns))}"
+                f"which column of {table.name} is the text? Say text=... of {', '.join(map(repr, table.columns))}"
             )
         guessed.insert(0, f"text={text!r}")
         taken.add(text)
@@ -186,7 +189,7 @@ def guess(
         label = _fewest(table, taken)
         if label is None:
             raise ValueError(
-                f"which column of {table.name} is the label? Say label=...; its columns: {', '.join(map(repr, table.columns))}"
+                f"which column of {table.name} is the label? Say label=... of {', '.join(map(repr, table.columns))}"
             )
         guessed.append(f"label={label!r}")
     if guessed:
@@ -230,7 +233,7 @@ def _cell(value: Any) -> Any:
     """A plain Python cell: NaN and NA are None, NumPy scalars and arrays are their Python counterparts."""
     if isinstance(value, float) and math.isnan(value):
         return None
-    if type(value).__module__.split(".")[0] == "numpy":
+    if isinstance(value, np.generic | np.ndarray):
         return _cell(value.tolist())
     if type(value).__module__.split(".")[0] == "pandas":
         return None if str(value) in ("<NA>", "NaT") else str(value)

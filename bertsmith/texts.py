@@ -14,7 +14,7 @@ def read_texts(source: str, text: str | None = None, pair: str | None = None) ->
         text, pair: columns of a table. Without them: its only column, or one with a usual name.
 
     Raises:
-        FileNotFoundError: no such file. KeyError, ValueError: a column that is not there, or none that is plainly the text.
+        FileNotFoundError: no such file. KeyError, ValueError: no such column, or none is plainly the text.
     """
     if source == "-":
         return [line.rstrip("\r\n") for line in sys.stdin if line.strip()], None

@@ -18,7 +18,6 @@ from bertsmith import checkpoint, kernels, tap
 from bertsmith.budget import Budget
 from bertsmith.checkpoint import Trained
 from bertsmith.cost import step_flops
-from bertsmith.data.loader import batches
 from bertsmith.diagnose import bad_number
 from bertsmith.doctor import choose_precision, matmul_rate, threads
 from bertsmith.draw import draw
@@ -27,6 +26,7 @@ from bertsmith.files import write_atomic
 from bertsmith.layout import Layout
 from bertsmith.learner import Learner, Masters, build
 from bertsmith.linear import apply_changes, bake, load_tensors, tensors, ungraft
+from bertsmith.loader import batches
 from bertsmith.objective import Batch, Objective
 from bertsmith.optim import Optim
 from bertsmith.parallel import World

@@ -21,7 +21,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
     if report.passed and call.duration > LIMIT and item.get_closest_marker("slow") is None:
         report.outcome = "failed"
         report.longrepr = (
-            f"{item.nodeid}: {call.when} took {call.duration:.1f} s, over the {LIMIT:g} s that an unmarked test may take; "
-            "make it smaller, or mark it @pytest.mark.slow"
+            f"{item.nodeid}: {call.when} took {call.duration:.1f} s, over the {LIMIT:g} s that an "
+            "unmarked test may take; make it smaller, or mark it @pytest.mark.slow"
         )
     return report

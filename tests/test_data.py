@@ -26,7 +26,7 @@ from bertsmith.corpus.pieces import Windows
 from bertsmith.corpus.prepare import prepare
 from bertsmith.corpus.shards import Shards
 from bertsmith.data import BLOCK, Data, data
-from bertsmith.data.loader import batches
+from bertsmith.loader import batches
 from bertsmith.tokenizer.train import train_wordpiece
 
 KINDS = ["packed", "pairs"]
@@ -267,7 +267,7 @@ def test_the_given_data_is_left_as_it_is_and_mistakes_are_named(path: str) -> No
 ENDLESS = """
 import sys, time
 from bertsmith.data import data
-from bertsmith.data.loader import batches
+from bertsmith.loader import batches
 stream = batches(data("packed", path=sys.argv[1], length=32, rows=8).build(), None, 0, workers=2)
 next(stream)
 print("ready", flush=True)

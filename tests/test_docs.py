@@ -103,7 +103,9 @@ def test_the_methods_page_is_current():
 
 
 def test_the_systems_page_is_current():
-    assert (ROOT / "docs/systems.md").read_text() == systems.markdown(systems.read(ROOT / "docs/systems")), "run `make docs`"
+    assert (ROOT / "docs/systems.md").read_text() == systems.markdown(systems.read(ROOT / "docs/systems")), (
+        "run `make docs`"
+    )
 
 
 @pytest.mark.parametrize("row", systems.read(ROOT / "docs/systems"), ids=lambda row: row["id"])
@@ -116,7 +118,9 @@ def test_a_system_must_be_said_in_full(tmp_path):
     (tmp_path / "S999.toml").write_text(text)
     with pytest.raises(ValueError, match="file and id must agree"):
         systems.read(tmp_path)
-    (tmp_path / "S999.toml").write_text(text.replace("S013", "S999").replace('evidence = "parity"', 'evidence = "hope"'))
+    (tmp_path / "S999.toml").write_text(
+        text.replace("S013", "S999").replace('evidence = "parity"', 'evidence = "hope"')
+    )
     with pytest.raises(ValueError, match="no evidence 'hope'; there are: parity"):
         systems.read(tmp_path)
     (tmp_path / "S999.toml").write_text(text.replace("S013", "S999").replace("scale =", "skale ="))

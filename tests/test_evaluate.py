@@ -1,4 +1,4 @@
-"""Evaluation: pseudo-log-likelihoods equal the definition, BLiMP counts as published, masked LM asks everybody the same."""
+"""Evaluation: pseudo-log-likelihoods equal the definition, BLiMP counts as published, every model is asked the same."""
 
 import io
 import json

@@ -1,6 +1,7 @@
-"""Fine-tuning end to end on tiny tables: what it learns, what it reports, what it never touches, and that it resumes."""
+"""Fine-tuning end to end on tiny tables: what it learns, reports, never touches, and that it resumes."""
 
 import json
+import shutil
 
 import numpy as np
 import pandas
@@ -163,6 +164,12 @@ def test_a_killed_call_goes_on_to_the_same_numbers(model, tmp_path, monkeypatch)
     monkeypatch.setattr(module, "train", dies)
     with pytest.raises(KeyboardInterrupt):
         finetune(model, frame, out=tmp_path / "cut", seeds=2, **FAST)
+    before = len(calls)
+    other = finetune(model, rows(64, 5), out=tmp_path / "other", **FAST)
+    shutil.copytree(tmp_path / "cut.work", tmp_path / "taken.work")
+    taken = finetune(model, rows(64, 5), out=tmp_path / "taken", **FAST)  # another table: nothing of the old call is used
+    assert taken.report["seeds"] == other.report["seeds"] and any("interrupted" in line for line in taken.report["said"])
+    del calls[before:]
     again = finetune(model, frame, out=tmp_path / "cut", seeds=2, **FAST)
     assert len(calls) == 6  # seed 0 is not trained again
     assert again.report["seeds"] == whole.report["seeds"]

@@ -9,7 +9,9 @@ from bertsmith.report import write_report
 
 
 def log_line(step, stage=0, **more):
-    return json.dumps({"stage": stage, "step": step, "loss": 9.0 / step, "lr": 1e-3, "tokens": 100, "seconds": 6} | more)
+    return json.dumps(
+        {"stage": stage, "step": step, "loss": 9.0 / step, "lr": 1e-3, "tokens": 100, "seconds": 6} | more
+    )
 
 
 @pytest.fixture
@@ -26,8 +28,12 @@ def page_of(folder):
 
 
 def test_report_is_whole_and_opens_offline(run):
-    (run / "examples.json").write_text(json.dumps([{"text": "a <b> [MASK] & c", "guesses": [["cat", 0.5], ["<i>", 0.1]]}]))
-    (run / "scores.json").write_text(json.dumps([["bert_tiny", "accuracy", 0.91, 0.88, 0.94], ["majority", "accuracy", 0.1, None, None]]))
+    (run / "examples.json").write_text(
+        json.dumps([{"text": "a <b> [MASK] & c", "guesses": [["cat", 0.5], ["<i>", 0.1]]}])
+    )
+    (run / "scores.json").write_text(
+        json.dumps([["bert_tiny", "accuracy", 0.91, 0.88, 0.94], ["majority", "accuracy", 0.1, None, None]])
+    )
     page, body = page_of(run)
     assert "http:" not in page and "https:" not in page and "src=" not in page and "<script" not in page
     assert "prefers-color-scheme: dark" in page

@@ -1,4 +1,4 @@
-"""The shape of the code: who may import whom, and what no file may contain. Read from the syntax trees, nothing is run."""
+"""The shape of the code: who may import whom, and what no file may contain. Read from the syntax trees."""
 
 import ast
 from pathlib import Path
@@ -17,7 +17,7 @@ LAYERS = [
     "block data",
     "encoder",
     "pool head objective resize task scores cost interval",
-    "learner checkpoint hf progress parallel doctor table examples split baseline",
+    "learner checkpoint hf progress parallel doctor table examples split baseline run diagnose",
     "train model texts",
     "pseudo blimp evaluate finetune",
     "recipes report",
@@ -35,7 +35,9 @@ def slot_rooms():
         path.parent.name
         for path, tree in TREES.items()
         if path.name == "__init__.py"
-        and any(isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "Slot" for n in ast.walk(tree))
+        and any(
+            isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "Slot" for n in ast.walk(tree)
+        )
     }
 
 

@@ -12,11 +12,26 @@ import pytest
 import torch
 from toy import documents, padded, wake
 
+from bertsmith import checkpoint
+from bertsmith.checkpoint import Trained
+from bertsmith.corpus.prepare import prepare
+from bertsmith.data import data
 from bertsmith.edit import edit as edits
+from bertsmith.ffn import ffn
 from bertsmith.graft import graft as grafts
 from bertsmith.hf import bert
 from bertsmith.linear import bake, edit, graft, load_tensors
+from bertsmith.masking import masking
+from bertsmith.model import Model, load
+from bertsmith.objective import objective
+from bertsmith.objective.masked_lm import MaskedLM
+from bertsmith.optim import optim
+from bertsmith.resize import resize
+from bertsmith.run import Run, Stage
 from bertsmith.select import select as selects
+from bertsmith.tokenizer.load import load_tokenizer
+from bertsmith.tokenizer.train import train_wordpiece
+from bertsmith.train import train
 
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
@@ -39,7 +54,11 @@ def pair():
 
 def batch():
     token, layout = padded(documents((11, 7, 9)))
-    return token, layout, {"input_ids": token, "attention_mask": layout.real_BT.long(), "token_type_ids": layout.type_BT}
+    return (
+        token,
+        layout,
+        {"input_ids": token, "attention_mask": layout.real_BT.long(), "token_type_ids": layout.type_BT},
+    )
 
 
 def backward(x, y, real):
@@ -47,6 +66,12 @@ def backward(x, y, real):
     weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(3)) * real[..., None]
     (x * weight).sum().backward()
     (y * weight).sum().backward()
+
+
+def assert_near(mine, theirs):
+    """Gradients: sums of some hundred float32 products in another order."""
+    assert theirs.norm() > 1e-2
+    assert (mine - theirs).norm() < 1e-5 * theirs.norm()
 
 
 @pytest.mark.parametrize("init", ["kaiming", "gaussian"])
@@ -79,9 +104,10 @@ def test_lora_is_pefts(init):
     torch.testing.assert_close(x[layout.real_BT], y[layout.real_BT], **CLOSE)
     backward(x, y, layout.real_BT)
     for o, t in hosts:
-        torch.testing.assert_close(o.edits["lora"].a.grad, t.lora_A["default"].weight.grad, rtol=1e-3, atol=1e-4)
-        torch.testing.assert_close(o.edits["lora"].b.grad, t.lora_B["default"].weight.grad, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(ours_table.b.grad, table.lora_embedding_A["default"].grad.T, rtol=1e-3, atol=1e-4)
+        assert_near(o.edits["lora"].a.grad, t.lora_A["default"].weight.grad)
+        assert_near(o.edits["lora"].b.grad, t.lora_B["default"].weight.grad)
+    assert_near(ours_table.b.grad, table.lora_embedding_A["default"].grad.T)
+    assert_near(ours_table.a.grad, table.lora_embedding_B["default"].grad.T)
     bake(ours)
     merged = wrapped.merge_and_unload()
     for i, layer in enumerate(ours.layers):
@@ -101,14 +127,18 @@ def test_prefix_is_pefts():
             layer.mixer.core.grafts["prefix"].k.copy_(held[2 * i])
             layer.mixer.core.grafts["prefix"].v.copy_(held[2 * i + 1])
     token, layout, inputs = batch()
-    # there, a prefix moves all positions up by its length
+    # there, a prefix moves all positions up by its length, and token types are not read
+    layout = replace(layout, type_BT=None)
+    del inputs["token_type_ids"]
     x = ours(token, replace(layout, position_BT=layout.position_BT + PREFIX))
     y = wrapped(**inputs).last_hidden_state
     torch.testing.assert_close(x[layout.real_BT], y[layout.real_BT], **CLOSE)
     backward(x, y, layout.real_BT)
-    got = [g for layer in ours.layers for g in (layer.mixer.core.grafts["prefix"].k, layer.mixer.core.grafts["prefix"].v)]
+    got = [
+        g for layer in ours.layers for g in (layer.mixer.core.grafts["prefix"].k, layer.mixer.core.grafts["prefix"].v)
+    ]
     got = torch.stack([p.grad for p in got]).permute(2, 0, 1, 3).reshape(PREFIX, -1)
-    torch.testing.assert_close(got, table.grad, rtol=1e-3, atol=1e-4)
+    assert_near(got, table.grad)
 
 
 def test_bitfit_trains_what_peft_trains_with_bias_all():
@@ -125,4 +155,154 @@ def test_bitfit_trains_what_peft_trains_with_bias_all():
     mine = {f"encoder.{n}": p for n, p in ours.named_parameters() if select(f"encoder.{n}", p)}
     assert mine.keys() == want.keys() and len(mine) == 1 + 8 * DEPTH
     for name, p in mine.items():
-        torch.testing.assert_close(p.grad, want[name], rtol=1e-3, atol=1e-4)
+        if name.endswith("mixer.k.bias"):  # a softmax does not see it: rounding alone
+            assert p.grad.abs().max() < 1e-3 and want[name].abs().max() < 1e-3
+        else:
+            assert_near(p.grad, want[name])
+
+
+# ---- through the loop
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory) -> Path:
+    """Thirty short documents of a made-up language in which words follow one another."""
+    root, words = tmp_path_factory.mktemp("corpus"), ["ba", "be", "bi", "bo", "bu", "da", "de", "di"]
+    lines = [" ".join(words[(at + i) % 8] for i in range(20 + at)) for at in range(30)]
+    (root / "text.txt").write_text("\n\n".join(lines))
+    train_wordpiece([root / "text.txt"], 50, root / "tokenizer")
+    prepare([root / "text.txt"], root / "data", root / "tokenizer", 0)
+    return root / "data"
+
+
+def make(corpus: Path, steps: int = 4) -> Run:
+    """Pre-training of a mixture of experts, stacking, LoRA baked, prefix dropped, BitFit beside a kept LoRA, R-Drop."""
+    vocab = json.loads((corpus / "manifest.json").read_text())["vocabulary"]
+    encoder = bert.bert_encoder(1, 16, 2, vocab, length=32, dropout=0.1)
+    encoder = encoder.replace("blocks.*.ffn", ffn("moe", expert=ffn("glu", hidden=12), experts=3))
+    plain = objective("masked_lm", masking=masking("bert"))
+    common = {"data": data("packed", path=str(corpus), length=32, rows=4), "budget": f"{steps}-steps"}
+    common |= {"optim": optim("adamw", lr=3e-3)}
+    lora = {"how": "edit", "where": "**.mixer.[qv]", "name": "lora", "spec": edits("lora", rank=2)}
+    prefix = {"how": "graft", "where": "**.mixer.core", "name": "prefix", "spec": grafts("prefix", length=3)}
+    only = lambda what: selects("paths", train=[f"encoder.**.{what}.**", "objective.**"])  # noqa: E731
+    stages = [
+        Stage(plain, **common),
+        Stage(plain, resize=[resize("stack")], **common),
+        Stage(plain, changes=[lora], select=only("edits"), leave="bake", **common),
+        Stage(plain, changes=[prefix], select=only("grafts"), leave="drop", **common),
+        Stage(plain, changes=[lora], select=selects("bitfit"), **common),
+        Stage(objective("rdrop", inner=plain), **common),
+    ]
+    return Run(encoder, stages, seed=1, precision="fp32", workers=0, save_steps=3, log_every=1)
+
+
+def stumbling(at: set[int], how) -> None:
+    """From here on, the forward passes with these numbers (counted from 1 over all stages) do `how` instead."""
+    predict, calls = MaskedLM.predict, 0
+
+    def stumble(self, encoder, batch):
+        nonlocal calls
+        calls += 1
+        return how() if calls in at else predict(self, encoder, batch)
+
+    MaskedLM.predict = stumble
+
+
+def stop():
+    raise KeyboardInterrupt
+
+
+def kill():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def lines(out: Path) -> list[tuple]:
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return [(x["stage"], x["step"], x["loss"], x["grad_norm"]) for x in log]
+
+
+def assert_same(one: Trained, two: Trained) -> None:
+    assert one.encoder == two.encoder and one.changes == two.changes
+    for a, b in ((one.tensors, two.tensors), (one.moments, two.moments)):
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.fixture(scope="module")
+def whole(corpus, tmp_path_factory) -> tuple[Path, Trained]:
+    """The run that nothing interrupts."""
+    out = tmp_path_factory.mktemp("whole")
+    return out, train(make(corpus), out, progress=False)
+
+
+def test_witnesses_interrupted_end_as_if_never_interrupted(corpus, whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(MaskedLM, "predict", MaskedLM.predict)  # put back at the end
+    # in every stage, before its first checkpoint or after it
+    moments = {2, 8, 12, 16, 22, 25, 31, 33, 36}
+    stumbling(moments, stop)
+    for _ in moments:
+        with pytest.raises(KeyboardInterrupt):
+            train(make(corpus), tmp_path, progress=False)
+    again = train(make(corpus), tmp_path, progress=False)
+    assert_same(whole[1], again)
+    assert lines(whole[0]) == lines(tmp_path)
+    assert {stage for stage, *_ in lines(tmp_path)} == set(range(6))
+
+
+def test_witnesses_left_what_their_stages_say(whole):
+    _, end = whole
+    assert end.encoder.args["depth"] == 2
+    assert [(c["how"], c["name"]) for c in end.changes] == [("edit", "lora")]
+    names = set(end.tensors)
+    assert any(".edits.lora." in n for n in names) and not any("prefix" in n for n in names)
+    assert "encoder.layers.1.ffn.experts.2.down.weight" in names and "objective.head.dense.weight" in names
+
+
+def test_a_run_with_changes_is_saved_and_loaded(corpus, whole, tmp_path):
+    out, end = whole
+    held, complaints = checkpoint.newest(out)
+    assert not complaints
+    assert_same(held, end)
+    tokenizer = load_tokenizer(corpus)
+    model = Model.of(end, make(corpus).stages[-1].objective, tokenizer)
+    model.save(tmp_path / "model")
+    loaded = load(tmp_path / "model")
+    token, layout = padded(documents((9, 5)))
+    token = token.clamp(max=json.loads((corpus / "manifest.json").read_text())["vocabulary"] - 1)
+    with torch.no_grad():
+        x, y = model.encoder.eval()(token, layout), loaded.encoder.eval()(token, layout)
+    assert torch.equal(x, y) and [c["name"] for c in loaded.encoder.changes] == ["lora"]
+    assert model.fill("ba be [MASK] bo") == loaded.fill("ba be [MASK] bo")
+
+
+def test_only_what_a_stage_selects_moves(corpus, tmp_path):
+    """A LoRA stage alone, kept: every weight of the encoder but the edits is what it was."""
+    run = make(corpus)
+    run.stages = [run.stages[0], replace(run.stages[2], leave="keep")]
+    end = train(run, tmp_path, progress=False)
+    run.stages = run.stages[:1]
+    start = train(run, tmp_path / "first", progress=False)
+    still = {k for k in start.tensors if k.startswith("encoder.")}
+    assert all(torch.equal(start.tensors[k], end.tensors[k]) for k in still)
+    edited = [k for k in end.tensors if ".edits.lora.b" in k]
+    assert edited and all(end.tensors[k].any() for k in edited)
+
+
+def child(corpus: str, out: str, at: int) -> None:
+    """What a process does that is to be killed in the middle of its forward pass number `at`."""
+    stumbling({at}, kill)
+    train(make(Path(corpus)), Path(out), progress=False)
+
+
+@pytest.mark.slow
+def test_witnesses_killed_by_sigkill_end_as_if_never_killed(corpus, whole, tmp_path):
+    """While stacking (stage 1), in the LoRA stage (2), and with a LoRA kept (4 and 5)."""
+    here = Path(__file__).parent
+    env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])}
+    for at in (6, 3, 7, 9):  # counted anew in each process, which goes on from its newest checkpoint
+        command = f"import test_witnesses as w; w.child({str(corpus)!r}, {str(tmp_path)!r}, {at})"
+        assert subprocess.run([sys.executable, "-c", command], env=env).returncode == -signal.SIGKILL
+    held, _ = checkpoint.newest(tmp_path)
+    assert held.stage >= 3
+    assert_same(whole[1], train(make(corpus), tmp_path, progress=False))
+    assert lines(whole[0]) == lines(tmp_path)

@@ -45,7 +45,7 @@ def prepare(
     unbroken run, whatever the number of workers. `out` is complete when it holds manifest.json.
 
     Memory: (2 x workers + 2) chunks of text, at most 8 Mi characters each with the default `chunk`, and per worker the
-    encoding of one chunk: about 150 MB a process, 500 MB in all with two workers, whatever the corpus.
+    encoding of one chunk: whatever the corpus, about 550 MB in all with two workers and the default `chunk` on English.
 
     Args:
         paths: files, folders, globs, "-" for stdin (see `corpus.read.documents`).

@@ -26,8 +26,9 @@ class Rows(NamedTuple):
 class Table(Data):
     """Batches {"token", "layout", "row", "target"}, one text a row, padded to the longest of the batch.
 
-    An epoch visits every row once: rows are shuffled, blocks of 32 batches are sorted by length and cut into batches, and the
-    batches are shuffled, all a function of (seed, epoch). The last batch of the longest rows of an epoch may be smaller.
+    An epoch visits every row once: rows are shuffled, blocks of 32 batches are sorted by length and cut into
+    batches, and the batches are shuffled, all a function of (seed, epoch). The last batch of the longest rows of an
+    epoch may be smaller.
 
     path: a file that `write_rows` wrote.
     """
@@ -97,7 +98,7 @@ class Table(Data):
 
 
 def write_rows(path: Path, token: list[Tensor], types: list[Tensor], target: Tensor) -> None:
-    """Write tokenised rows (ids and token types of each, one target each) as a file for `data/table`, whole or not at all."""
+    """Write tokenised rows (ids, token types and a target of each) as a file for `data/table`, whole or not at all."""
     if not len(token) == len(types) == len(target) > 0:
         raise ValueError(
             f"{len(token)} rows, {len(types)} rows of types and {len(target)} targets: they must be as many, and some"

@@ -1,4 +1,4 @@
-"""Metrics, streamed: counts or predictions are kept as batches go by, never logits. Higher is better unless `lower` says so."""
+"""Metrics, streamed: counts or predictions are kept, never logits. Higher is better unless `lower` says so."""
 
 from typing import ClassVar
 
@@ -11,7 +11,8 @@ class Metric:
     """One number about predictions and truths.
 
     labels: how many labels the task has (1 for regression).
-    What `add` is given depends on the task: class numbers int64_N (single label), bool_NL (several labels), float64_N (regression).
+    What `add` is given depends on the task: class numbers int64_N (single label), bool_NL (several labels),
+    float64_N (regression).
     """
 
     paper: ClassVar[str] = ""

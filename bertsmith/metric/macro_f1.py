@@ -1,7 +1,7 @@
 """Macro-averaged F1 (Van Rijsbergen 1979; Yang and Liu 1999): the mean over classes of 2 TP / (2 TP + FP + FN).
 
-As `sklearn.metrics.f1_score(average="macro", zero_division=0)`: for class numbers, over the classes that occur among truths or predictions;
-for label sets, over all labels, one that never occurs counting 0.
+As `sklearn.metrics.f1_score(average="macro", zero_division=0)`: for class numbers, over the classes that occur
+among truths or predictions; for label sets, over all labels, one that never occurs counting 0.
 """
 
 import numpy as np

@@ -1,7 +1,8 @@
 """Matthews correlation of K classes (Gorodkin 2004, equation 8), from the confusion counts C[true, predicted].
 
-With t_k examples of class k, p_k predictions of it, c right of s: (c s - sum t_k p_k) / sqrt((s^2 - sum p_k^2)(s^2 - sum t_k^2)).
-As `sklearn.metrics.matthews_corrcoef`: 0 where truths or predictions are all one class. GLUE reports it for CoLA.
+With t_k examples of class k, p_k predictions of it, c right of s: (c s - sum t_k p_k) / sqrt((s^2 - sum p_k^2)(s^2
+- sum t_k^2)). As `sklearn.metrics.matthews_corrcoef`: 0 where truths or predictions are all one class. GLUE reports
+it for CoLA.
 """
 
 import math

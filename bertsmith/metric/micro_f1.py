@@ -1,4 +1,4 @@
-"""Micro-averaged F1 (Yang and Liu 1999): 2 TP / (2 TP + FP + FN) with the counts of all labels added up; 0 where nothing occurs.
+"""Micro-averaged F1 (Yang and Liu 1999): 2 TP / (2 TP + FP + FN) over all labels; 0 where nothing occurs.
 
 As `sklearn.metrics.f1_score(average="micro", zero_division=0)`.
 """

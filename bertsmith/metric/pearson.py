@@ -1,4 +1,4 @@
-"""Pearson correlation, streamed: the central moments of two batches are merged by Chan, Golub and LeVeque 1979, equation 2.1.
+"""Pearson correlation, streamed: central moments merged by Chan, Golub and LeVeque 1979, equation 2.1.
 
 As `scipy.stats.pearsonr(predicted, true).statistic`: NaN where either side is constant.
 """

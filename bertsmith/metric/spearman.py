@@ -1,4 +1,6 @@
-"""Spearman's rank correlation (Spearman 1904), ties at their mean rank. As `scipy.stats.spearmanr`: NaN where either side is constant.
+"""Spearman's rank correlation (Spearman 1904), ties at their mean rank.
+
+As `scipy.stats.spearmanr`: NaN where either side is constant.
 
 Ranks need all values: one float64 a side and example is kept.
 """

@@ -1,4 +1,4 @@
-"""A stretch of another schedule: what is one run to the schedule may be several stages (one an epoch, each followed by a look).
+"""A stretch of another schedule, so that one schedule may span several stages (one an epoch, each followed by a look).
 
 Differs from a paper: this is bookkeeping. The rate over stages that share out [0, 1] is that of `inner` over one stage.
 """

@@ -13,7 +13,8 @@ class Task:
     """From raw labels to targets, and from logits to answers.
 
     Args:
-        labels: a name for each output of the head: the labels, or for a number one name of what it is. Empty where only `names` is asked.
+        labels: a name for each output of the head: the labels, or for a number one name of what it is. Empty where
+        only `names` is asked.
 
     Attributes:
         outputs: how many logits a head must give for each example.

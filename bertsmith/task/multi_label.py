@@ -16,7 +16,7 @@ from bertsmith.task import Task
 
 
 class MultiLabel(Task):
-    """Targets float32_NL of 0 and 1. A raw label is a list of names, or one string of names between separators; empty is no label.
+    """Targets float32_NL of 0 and 1. A raw label is a list of names, or a string of names between separators.
 
     threshold: a label is predicted if its probability is above this.
     """

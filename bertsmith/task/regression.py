@@ -1,4 +1,7 @@
-"""A number for each text: squared error on the standardised target. BERT on STS-B, Devlin et al. 2018, arXiv:1810.04805, appendix B.1."""
+"""A number for each text: squared error on the standardised target.
+
+BERT on STS-B, Devlin et al. 2018, arXiv:1810.04805, appendix B.1.
+"""
 
 import math
 from typing import Any
@@ -14,7 +17,7 @@ from bertsmith.task import Task
 
 
 class Regression(Task):
-    """Targets float32_N in the unit of the table. A head gives z, the answer is mean + scale z, and the loss is (z - (y - mean) / scale)^2.
+    """Targets float32_N in the unit of the table. The answer is mean + scale z, the loss (z - (y - mean) / scale)^2.
 
     mean, scale: of the training targets, so that a head that starts at 0 starts at their mean, whatever their unit.
     """
