@@ -35,11 +35,11 @@ import torch
 import bertsmith
 from bertsmith.draw import draw
 from bertsmith.files import write_atomic
-from bertsmith.finetune import finetune
 from bertsmith.init import initialise
 from bertsmith.model import Bundle, Model
 from bertsmith.table import Table
 from bertsmith.task import task
+from bertsmith.tuning import finetune
 
 Rows = list[list[str]]
 METRICS = {"sst2": "accuracy", "cola": "matthews", "rte": "accuracy", "mrpc": "f1", "stsb": "pearson"}

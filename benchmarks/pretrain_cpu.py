@@ -108,8 +108,8 @@ def measure(shape_name: str, steps: int, data: str) -> dict:
     from bertsmith.doctor import choose_precision, matmul_rate, threads
     from bertsmith.draw import numpy_rng
     from bertsmith.hf.bert import bert_encoder
-    from bertsmith.learner import build
     from bertsmith.layout import Layout
+    from bertsmith.learner import build
     from bertsmith.masking import masking
     from bertsmith.objective import objective
 

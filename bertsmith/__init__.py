@@ -12,17 +12,16 @@ Names are resolved on first use, so that `import bertsmith` does not import torc
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bertsmith.finetune import finetune as finetune
     from bertsmith.model import Model as Model
     from bertsmith.model import load as load
-    from bertsmith.train import Run as Run
-    from bertsmith.train import Stage as Stage
-    from bertsmith.train import train as train
+    from bertsmith.run import Run as Run
+    from bertsmith.run import Stage as Stage
+    from bertsmith.tuning import finetune as finetune
 
 __version__ = "0.1.0"
-__all__ = ["Model", "Run", "Stage", "finetune", "load", "train"]
+__all__ = ["Model", "Run", "Stage", "finetune", "load"]
 
-_HOME = {"Model": "model", "load": "model", "finetune": "finetune", "Run": "train", "Stage": "train", "train": "train"}
+_HOME = {"Model": "model", "load": "model", "finetune": "tuning", "Run": "run", "Stage": "run"}
 
 
 def __getattr__(name: str) -> Any:
@@ -31,5 +30,5 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     value = getattr(importlib.import_module(f"bertsmith.{_HOME[name]}"), name)
-    globals()[name] = value  # also undoes that importing the module bound its name here
+    globals()[name] = value
     return value

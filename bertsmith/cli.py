@@ -273,8 +273,8 @@ def finetune(
     as_json: AsJson = False,
 ) -> None:
     """Train a copy of a model on labelled texts. Killed, the same command goes on."""
-    from bertsmith.finetune import finetune as run
     from bertsmith.model import load
+    from bertsmith.tuning import finetune as run
 
     tuned = run(
         load(model),

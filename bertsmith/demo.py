@@ -18,10 +18,10 @@ from scipy.stats import binomtest
 from bertsmith.corpus.shards import Shards
 from bertsmith.evaluate import masked_lm
 from bertsmith.files import write_atomic
-from bertsmith.finetune import finetune
 from bertsmith.model import Model
 from bertsmith.pretrain import pretrain
 from bertsmith.report import write_report
+from bertsmith.tuning import finetune
 
 ASSETS = Path(__file__).parent / "assets"
 MASKED = (

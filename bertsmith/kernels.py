@@ -20,6 +20,7 @@ from bertsmith.draw import draw
 SHORT = 384  # up to here, on a CPU, plain products beat SDPA: its blocks are larger than the row
 
 _bits: ContextVar[np.random.Generator | None] = ContextVar("bits", default=None)
+_draws: ContextVar[torch.Generator | None] = ContextVar("draws", default=None)
 _force: ContextVar[str] = ContextVar("force", default="")
 
 
@@ -152,8 +153,19 @@ def keep_memory() -> bool:
 def seeded(seed: int, *what: int | str) -> Iterator[None]:
     """Draw dropout, and whatever else uses torch's generator, as a function of `seed` and what the pass is for."""
     torch.manual_seed(draw(seed, *what, "torch"))
-    token = _bits.set(np.random.Generator(np.random.SFC64(draw(seed, *what, "dropout"))))
+    bits = _bits.set(np.random.Generator(np.random.SFC64(draw(seed, *what, "dropout"))))
+    draws = _draws.set(torch.Generator().manual_seed(draw(seed, *what, "torch")))
     try:
         yield
     finally:
-        _bits.reset(token)
+        _bits.reset(bits)
+        _draws.reset(draws)
+
+
+def generator() -> torch.Generator | None:
+    """The CPU generator of the pass that `seeded` opened, for what `step` draws: `torch.rand(n, generator=generator())`.
+
+    None, which torch takes for its own, outside. torch's own is one for all threads of a process, so that two models
+    trained in two threads would draw from each other's.
+    """
+    return _draws.get()

@@ -122,7 +122,8 @@ class Changeable(nn.Module):
 def fits(path: str, pattern: str) -> bool:
     """Whether a dotted path matches: `*` stays inside one name, `**` crosses dots, `{a,b}` and `[qv]` as usual."""
     signs = {"**": ".*", "*": "[^.]*", ".": r"\.", "{": "(?:", "}": ")", ",": "|"}
-    rule = "".join(signs.get(t, t) for t in re.findall(r"\*\*|.", pattern))
+    found: list[str] = re.findall(r"\*\*|.", pattern)
+    rule = "".join(signs.get(t, t) for t in found)
     return re.fullmatch(rule, path) is not None
 
 

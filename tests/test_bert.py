@@ -12,10 +12,9 @@ import bertsmith
 from bertsmith.hf import bert
 from bertsmith.layout import Layout
 from bertsmith.linear import load_tensors, tensors
+from bertsmith.masking import masking
 from bertsmith.model import Bundle, Model
 from bertsmith.objective import objective
-from bertsmith.masking import masking
-from bertsmith.norm import norm
 
 transformers = pytest.importorskip("transformers")
 CLOSE = {"rtol": 1e-4, "atol": 2e-6}  # float32, a few hundred additions in another order

@@ -14,7 +14,6 @@ from bertsmith.data import data
 from bertsmith.data.table import write_rows
 from bertsmith.evaluate import evaluate
 from bertsmith.examples import take_examples
-from bertsmith.finetune import finetune
 from bertsmith.hf.bert import bert_encoder
 from bertsmith.interval import t_interval
 from bertsmith.linear import tensors
@@ -24,6 +23,7 @@ from bertsmith.split import cut
 from bertsmith.table import read_table
 from bertsmith.task import task
 from bertsmith.tokenizer.load import load_tokenizer
+from bertsmith.tuning import finetune
 
 WORDS = [
     "[PAD]",
@@ -152,7 +152,7 @@ def test_a_run_that_learns_nothing_is_named_degenerate(model):
 def test_a_killed_call_goes_on_to_the_same_numbers(model, tmp_path, monkeypatch):
     frame, calls = rows(64), []
     whole = finetune(model, frame, out=tmp_path / "whole", seeds=2, **FAST)
-    module = __import__("bertsmith.finetune", fromlist=["x"])
+    module = __import__("bertsmith.tuning", fromlist=["x"])
     real = module.train
 
     def dies(*args, **settings):
@@ -167,13 +167,25 @@ def test_a_killed_call_goes_on_to_the_same_numbers(model, tmp_path, monkeypatch)
     before = len(calls)
     other = finetune(model, rows(64, 5), out=tmp_path / "other", **FAST)
     shutil.copytree(tmp_path / "cut.work", tmp_path / "taken.work")
-    taken = finetune(model, rows(64, 5), out=tmp_path / "taken", **FAST)  # another table: nothing of the old call is used
-    assert taken.report["seeds"] == other.report["seeds"] and any("interrupted" in line for line in taken.report["said"])
+    taken = finetune(
+        model, rows(64, 5), out=tmp_path / "taken", **FAST
+    )  # another table: nothing of the old call is used
+    assert taken.report["seeds"] == other.report["seeds"] and any(
+        "interrupted" in line for line in taken.report["said"]
+    )
     del calls[before:]
     again = finetune(model, frame, out=tmp_path / "cut", seeds=2, **FAST)
     assert len(calls) == 6  # seed 0 is not trained again
     assert again.report["seeds"] == whole.report["seeds"]
     assert all(torch.equal(v, tensors(whole.bundle)[k]) for k, v in tensors(again.bundle).items())
+
+
+def test_a_folder_that_is_not_ours_is_never_removed(model, tmp_path):
+    (tmp_path / "out.work").mkdir()
+    (tmp_path / "out.work" / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match="in the way"):
+        finetune(model, rows(40), out=tmp_path / "out", baselines=False, **FAST)
+    assert (tmp_path / "out.work" / "thesis.txt").read_text() == "mine"
 
 
 @pytest.mark.parametrize(

@@ -155,3 +155,17 @@ def test_on_a_gpu_the_chosen_form_equals_the_eager_one_on_the_cpu():
             want = kernels.attention(q, k, v, mask, 0.3, 0.0)
         got = kernels.attention(*(x.cuda() for x in (q, k, v)), None if mask is None else mask.cuda(), 0.3, 0.0)
         torch.testing.assert_close(got.cpu(), want, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("rows,vocab", [(130, 1500), (64, 1024), (1, 1024), (0, 1024), (9, 50)])
+def test_blocked_cross_entropy_is_cross_entropy(rows, vocab):
+    logits = (4 * draws(rows, vocab)).bfloat16().requires_grad_()
+    target = torch.randint(vocab, (rows,), generator=torch.Generator().manual_seed(1))
+    exact = logits.detach().double().requires_grad_()
+    want = torch.nn.functional.cross_entropy(exact, target, reduction="sum")
+    got = kernels.cross_entropy(logits, target)
+    (got / 7).backward()
+    (want / 7).backward()
+    assert got.dtype == torch.float32 and got.item() == pytest.approx(want.item(), rel=1e-5)
+    # the gradient is stored in bf16, 8 bits of mantissa, and divided by 7 there
+    torch.testing.assert_close(logits.grad.double(), exact.grad, rtol=2**-6, atol=1e-6)

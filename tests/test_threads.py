@@ -103,3 +103,17 @@ def test_weights_drawn_in_one_thread_do_not_depend_on_another(hasty):
     alone, both = [job(0)(), job(1)()], together(job(0), job(1))
     for one, two in zip(alone, both, strict=True):
         assert all(torch.equal(one[k], two[k]) for k in one)
+
+
+def test_structure_is_drawn_from_the_threads_own_generator(hasty):
+    def draw(seed):
+        drawn = []
+        for step in range(300):
+            with kernels.seeded(seed, step, "structure"):
+                kernels.dropout(torch.ones(64), 0.5, True)
+                drawn.append(torch.rand(4, generator=kernels.generator()))
+        return torch.stack(drawn)
+
+    alone, both = [draw(0), draw(1)], together(lambda: draw(0), lambda: draw(1))
+    assert all(torch.equal(a, b) for a, b in zip(alone, both, strict=True)) and not torch.equal(*alone)
+    assert kernels.generator() is None

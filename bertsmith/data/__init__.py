@@ -23,11 +23,35 @@ class Plan(NamedTuple):
 
 
 class Data(ABC):
-    """Batches without end: epoch after epoch, each in an order of its own that is a function of (seed, epoch).
+    """Batches without end, epoch after epoch, exactly resumed: going on from `state()` gives the same batches to the bit.
 
-    `plan` says what the next batch is and advances; `make` builds it and may be called in any process. Resuming from
-    `state()` gives the same batches to the bit. Memory: the pieces of one block of 4096 windows (about 1 MB) and some
-    numbers per shard; nothing grows with the corpus but the latter.
+    `plan` says what the next batch is, cheaply, and advances; `make` builds it and may be called in any process.
+    """
+
+    paper = ""
+
+    @abstractmethod
+    def plan(self) -> Any:
+        """What the next batch is."""
+
+    @abstractmethod
+    def make(self, plan: Any) -> dict[str, Any]:
+        """The batch of a plan: {"token": int64_BT, "layout": Layout, "row": int64_B (global numbers), ...}. Pure."""
+
+    @abstractmethod
+    def state(self) -> dict[str, int]:
+        """Where the next plan begins; plain JSON."""
+
+    @abstractmethod
+    def load(self, state: dict[str, int]) -> None:
+        """Go on from a `state()`. Raises ValueError for what is none."""
+
+
+class Text(Data):
+    """Rows of a prepared corpus; a kind says what the rows of a block are and how rows become a batch.
+
+    The order of an epoch is a function of (seed, epoch). Memory: the pieces of one block of 4096 windows (about 1 MB) and
+    some numbers per shard; nothing grows with the corpus but the latter.
 
     Args (of every kind):
         path: a folder written by `corpus.prepare.prepare`.
@@ -55,10 +79,6 @@ class Data(ABC):
     @abstractmethod
     def arrange(self, pieces: Pieces, rng: np.random.Generator) -> Sequence[np.ndarray]:
         """The rows of a block, in order: for each row the numbers of its pieces. May be empty."""
-
-    @abstractmethod
-    def make(self, plan: Plan) -> dict[str, Any]:
-        """The batch of a plan: {"token": int64_BT, "layout": Layout, "row": int64_B, ...}. Pure."""
 
     def plan(self) -> Plan:
         """What the next batch is; a batch may straddle blocks and epochs."""

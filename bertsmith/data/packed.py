@@ -13,11 +13,11 @@ import torch
 
 from bertsmith.corpus.pack import pack
 from bertsmith.corpus.pieces import Pieces
-from bertsmith.data import Data, Plan
+from bertsmith.data import Plan, Text
 from bertsmith.layout import Layout
 
 
-class Packed(Data):
+class Packed(Text):
     """`[CLS] piece [SEP]` after `[CLS] piece [SEP]` in each row; each a document of the layout, its positions from 0.
 
     Args:

@@ -13,14 +13,14 @@ import torch
 from tokenizers import Tokenizer
 
 from bertsmith.corpus.pieces import Pieces, document_at
-from bertsmith.data import Data, Plan
+from bertsmith.data import Plan, Text
 from bertsmith.draw import numpy_rng
 from bertsmith.layout import Layout
 
 ENDS = (".", "!", "?", "。", "！", "？")
 
 
-class Pairs(Data):
+class Pairs(Text):
     """`[CLS] A [SEP] B [SEP]` a row; type 0 up to the first [SEP], then 1; B follows A, or with 1/2 is from elsewhere.
 
     Args:

@@ -34,6 +34,7 @@ class Table(Data):
     """
 
     paper = "arXiv:1810.04805"
+    example = {"path": "rows.safetensors"}
 
     def __init__(self, *, path: str, rows: int = 32, seed: int = 0):
         if rows < 1:
@@ -51,8 +52,8 @@ class Table(Data):
         """Batches of one epoch."""
         return -(-len(self.length) // self.rows)
 
-    def arrange(self, pieces: Any, rng: np.random.Generator) -> list[np.ndarray]:
-        """The batches of an epoch: row numbers of each. `pieces` is not used: the rows are the whole table."""
+    def _epoch_order(self, rng: np.random.Generator) -> list[np.ndarray]:
+        """The batches of an epoch: row numbers of each."""
         order = rng.permutation(len(self.length))
         block = self.rows * NEAR
         order = np.concatenate(
@@ -64,16 +65,16 @@ class Table(Data):
         found = np.split(order, range(self.rows, len(order), self.rows))
         return [found[i] for i in rng.permutation(len(found))]
 
-    def plan(self) -> Rows:  # type: ignore[override]
+    def plan(self) -> Rows:
         if self._order is None:
-            self._order = self.arrange(None, numpy_rng(self.seed, "table", self._epoch))
+            self._order = self._epoch_order(numpy_rng(self.seed, "table", self._epoch))
         plan = Rows(self._order[self._batch], self._row)
         self._row, self._batch = self._row + len(plan.chosen), self._batch + 1
         if self._batch == len(self._order):
             self._epoch, self._batch, self._order = self._epoch + 1, 0, None
         return plan
 
-    def make(self, plan: Rows) -> dict[str, Any]:  # type: ignore[override]
+    def make(self, plan: Rows) -> dict[str, Any]:
         length = self.length[plan.chosen]
         place_BT = np.arange(length.max())[None, :]
         keep_BT = place_BT < length[:, None]

@@ -94,8 +94,8 @@ def finetune(
 
     Returns:
         The model of the seed that is best on the validation split, with `labels` and `report`: plain JSON with "task",
-        "metric" (the main one), "test" (mean and interval of each metric), "seeds" (epochs, chosen epoch, test metrics, and
-        "degenerate": why a run is worth nothing, or None), "baselines", "splits", "settings", "said".
+        "metric" (the main one), "test" (mean and interval of each metric), "seeds" (epochs, chosen epoch, test metrics,
+        and "degenerate": why a run is worth nothing, or None), "baselines", "splits", "settings", "said".
 
     Raises:
         ValueError or KeyError, naming the file, column or label, where the table does not serve.
@@ -250,7 +250,9 @@ def _fingerprint(model: Model, splits: Splits, objective: Spec, settings: dict[s
 def _claim(work: Path, fingerprint: str, tell: Say) -> None:
     """Go on in the folder of an interrupted call that did the same; what another call left there is removed, aloud."""
     mark = work / "fingerprint"
-    if work.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == fingerprint):
+    if work.exists() and not mark.is_file():
+        raise ValueError(f"{work} is in the way and is not bertsmith's: remove it, or choose another out")
+    if work.exists() and mark.read_text(encoding="utf-8") != fingerprint:
         tell(f"{work} is left from another call that was interrupted; it is removed")
         shutil.rmtree(work)
     work.mkdir(parents=True, exist_ok=True)
