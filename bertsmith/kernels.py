@@ -163,7 +163,7 @@ def seeded(seed: int, *what: int | str) -> Iterator[None]:
 
 
 def generator() -> torch.Generator | None:
-    """The CPU generator of the pass that `seeded` opened, for what `step` draws: `torch.rand(n, generator=generator())`.
+    """The CPU generator of what `seeded` opened, for what `step` draws: `torch.rand(n, generator=generator())`.
 
     None, which torch takes for its own, outside. torch's own is one for all threads of a process, so that two models
     trained in two threads would draw from each other's.

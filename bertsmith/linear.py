@@ -154,18 +154,47 @@ def edit(model: Changeable, where: str, spec: Spec, name: str = "") -> list[str]
 
 
 @torch.no_grad()
-def bake(model: Changeable) -> None:
-    """Write every edit into the weights and drop it; the outputs do not change. Raises if a bias would be lost."""
-    for path, host in model.named_modules():
-        if isinstance(host, Edited) and host.edits:
-            weight, bias = host.edited()
-            if bias is not None and host.bias is None:
-                raise ValueError(f"{path} has no bias, but its edits {', '.join(host.edits)} make one: keep them")
-            host.weight.copy_(weight)
-            if bias is not None and host.bias is not None:
-                host.bias.copy_(bias)
-            host.edits.clear()
-    model.changes = [c for c in model.changes if c["how"] != "edit"]
+def bake(model: Changeable, names: set[str] | None = None) -> None:
+    """Write edits of some names (all, if None) into the weights and drop them; the outputs do not change.
+
+    Raises ValueError, before anything is changed, if a bias would be lost, or an edit that stays comes before one that
+    is baked (their order would change).
+    """
+    hosts = [(path, host) for path, host in model.named_modules() if isinstance(host, Edited)]
+    names = {name for _, host in hosts for name in host.edits} if names is None else names
+    new = {}
+    for path, host in hosts:
+        if not names & set(host.edits):
+            continue
+        order = [name in names for name in host.edits]
+        if order != sorted(order, reverse=True):
+            raise ValueError(f"{path}: the edits {', '.join(host.edits)} lie so that {', '.join(names)} are not the first")
+        weight, bias = host.weight, host.bias
+        for name in [n for n in host.edits if n in names]:
+            weight, bias = host.edits[name](weight, bias)
+        if bias is not None and host.bias is None:
+            raise ValueError(f"{path} has no bias, but its edits {', '.join(host.edits)} make one: keep them")
+        new[host] = weight, bias
+    for host, (weight, bias) in new.items():
+        host.weight.copy_(weight)
+        if bias is not None:
+            host.bias.copy_(bias)
+    _forget_edits(model, names)
+
+
+def unedit(model: Changeable, name: str) -> None:
+    """Take every edit of a name off again, leaving the weights as they are. Raises ValueError if there is none."""
+    names = {c["name"] for c in model.changes if c["how"] == "edit"}
+    if name not in names:
+        raise ValueError(f"no edit is named {name!r}; there are: {', '.join(sorted(names)) or 'none'}")
+    _forget_edits(model, {name})
+
+
+def _forget_edits(model: Changeable, names: set[str]) -> None:
+    for host in model.modules():
+        for name in names & set(host.edits) if isinstance(host, Edited) else ():
+            del host.edits[name]
+    model.changes = [c for c in model.changes if c["how"] != "edit" or c["name"] not in names]
 
 
 def graft(model: Changeable, where: str, spec: Spec, name: str = "") -> list[str]:

@@ -13,7 +13,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from bertsmith import recipes
@@ -29,17 +28,7 @@ def methods() -> list[dict[str, Any]]:
         as plain JSON; a required one is absent), "needs" (the required ones) and "recipes" (names of the runs with it).
     """
     used = _kinds_of_recipes()
-    return [_describe(find_slot(room), kind, used) for room in rooms() for kind in kinds(find_slot(room))]
-
-
-def kinds(slot: Slot) -> list[str]:
-    """The files of a room that hold a method: a class that is one of the room's."""
-    homes = {kind: importlib.import_module(f"{slot.package}.{kind}") for kind in slot.kinds()}
-    return [kind for kind, home in homes.items() if any(_is_method(slot, value, home) for value in vars(home).values())]
-
-
-def _is_method(slot: Slot, value: Any, home: ModuleType) -> bool:
-    return inspect.isclass(value) and issubclass(value, slot.base) and value.__module__ == home.__name__
+    return [_describe(find_slot(room), kind, used) for room in rooms() for kind in find_slot(room).kinds()]
 
 
 def _describe(slot: Slot, kind: str, used: dict[str, set[str]]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ class Stage:
     select: Spec = field(default_factory=lambda: selects("paths"))
     resize: list[Spec] = field(default_factory=list)
     changes: list[dict[str, Any]] = field(default_factory=list)
-    leave: str = "keep"  # its changes, at its end: "keep", "bake" (edits into the weights) or "drop" (grafts)
+    leave: str = "keep"  # its own changes, at its end: "keep", "bake" (edits, into the weights) or "drop"
     keep_moments: bool = True
     accumulate: int = 1  # micro-batches a step, over all processes
     clip: float = 1.0

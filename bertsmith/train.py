@@ -25,7 +25,7 @@ from bertsmith.encoder import Encoder
 from bertsmith.files import write_atomic
 from bertsmith.layout import Layout
 from bertsmith.learner import Learner, Masters, build
-from bertsmith.linear import apply_changes, bake, load_tensors, tensors, ungraft
+from bertsmith.linear import apply_changes, bake, load_tensors, tensors, unedit, ungraft
 from bertsmith.loader import batches
 from bertsmith.objective import Batch, Objective
 from bertsmith.optim import Optim
@@ -85,7 +85,7 @@ def _settle(run: Run, out: Path, world: World) -> str:
 def _enter(run: Run, now: Trained) -> Trained:
     """The next stage's beginning: resize, build what is new, keep what goes on."""
     stage, seed = run.stages[now.stage + 1], draw(run.seed, "stage", now.stage + 1)
-    same = now.stage >= 0 and run.stages[now.stage].objective == stage.objective
+    same = now.stage < 0 or run.stages[now.stage].objective == stage.objective
     spec, kept = now.encoder, now.tensors
     moments = now.moments if stage.keep_moments else {}
     for change in stage.resize:
@@ -205,11 +205,11 @@ def _leave(stage: Stage, now: Trained, run: Run) -> Trained:
     for module in learner.modules():
         if isinstance(module, tap.Stepped):
             module.step(1.0)
+    edits, grafts = ({c["name"] for c in stage.changes if c["how"] == how} for how in ("edit", "graft"))
     if stage.leave == "bake":
-        bake(learner.encoder)
-    for change in list(learner.encoder.changes) if stage.leave == "drop" else ():
-        if change["how"] == "graft":
-            ungraft(learner.encoder, change["name"])
+        bake(learner.encoder, edits)
+    for name, undo in [*((n, unedit) for n in edits), *((n, ungraft) for n in grafts)] if stage.leave == "drop" else ():
+        undo(learner.encoder, name)
     left = {k: v.detach() for k, v in tensors(learner).items()}
     moments = {k: v for k, v in now.moments.items() if k.rpartition("/")[0] in left}
     return replace(now, changes=learner.encoder.changes, tensors=left, moments=moments, done=True)

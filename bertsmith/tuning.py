@@ -274,6 +274,15 @@ def _stages(objective: Spec, work: Path, rows: int, seed: int, epochs: int, lr: 
     ]
 
 
+def _start(model: Model, objective: Spec) -> Trained:
+    """The encoder to begin with, and its pooler if it has the one that the new head wants (as BERT does)."""
+    start, wanted = model.trained(), objective.args["head"].args.get("pool")
+    if model.head_spec is not None and wanted is not None and model.head_spec.args.get("pool") == wanted:
+        pool = model.head.pool.state_dict()
+        start.tensors |= {f"objective.head.pool.{name}": value.float().clone() for name, value in pool.items()}
+    return start
+
+
 def _one_seed(
     model: Model,
     task: Spec,
@@ -293,7 +302,7 @@ def _one_seed(
     def as_model(now: Trained) -> Model:
         return Model.of(now, objective, model.tokenizer, task, labels)
 
-    start = model.trained()
+    start = _start(model, objective)
     if done.exists():  # an earlier call finished this seed
         held = load_file(work / f"seed-{seed}.safetensors")
         return json.loads(done.read_text()), as_model(replace(start, tensors=held))

@@ -268,3 +268,25 @@ def test_equal_texts_never_stand_on_both_sides():
     examples = take_examples(read_table(frame), "text", None, "label")
     kept, off = cut(examples.keys(), examples.label, 0.1, 0, "test")
     assert not {examples.text[i] for i in kept} & {examples.text[i] for i in off} and len(off) == 20
+
+
+def test_a_pretrained_pooler_is_kept():
+    """A BERT with its pooler begins fine-tuning with it; one without begins with a fresh one."""
+    from bertsmith.hf.bert import bert_encoder
+    from bertsmith.head import head as heads
+    from bertsmith.model import Bundle, Model
+    from bertsmith.objective import objective as objectives
+    from bertsmith.pool import pool as pools
+    from bertsmith.task import task as tasks
+    from bertsmith.tuning import _start
+    from test_bert import vocabulary
+
+    spec, with_pooler = bert_encoder(1, 16, 2, 61), heads("vector", pool=pools("bert"))
+    encoder = spec.build()
+    aim = objectives(
+        "supervised", head=heads("linear", pool=pools("bert")), task=tasks("single_label"), labels=["a", "b"]
+    )
+    kept = Model(spec, Bundle(encoder, with_pooler.build(encoder, 0)), vocabulary(), with_pooler)
+    begun = _start(kept, aim).tensors
+    assert begun["objective.head.pool.dense.weight"].equal(kept.head.pool.dense.weight)
+    assert not [name for name in _start(Model(spec, Bundle(encoder, None), vocabulary()), aim).tensors if "pool" in name]

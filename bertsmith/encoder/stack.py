@@ -46,7 +46,7 @@ class Stack(Encoder):
         blocks: list[Spec],
         norm: Spec,
         init: Spec | None = None,
-        share: list[str] = [],  # noqa: B006: never changed, and JSON needs a list
+        share: list[str] = [],  # noqa: B006
     ):
         super().__init__()
         if not blocks:

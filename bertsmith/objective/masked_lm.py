@@ -45,7 +45,7 @@ class MaskedLM(Objective):
         *,
         masking: Spec,
         mask_id: int = 4,
-        special: list[int] = [0, 1, 2, 3, 4],  # noqa: B006: never changed, and JSON needs a list
+        special: list[int] = [0, 1, 2, 3, 4],  # noqa: B006
         norm: Spec | None = None,
     ):
         super().__init__(encoder)

@@ -17,7 +17,7 @@ class AdamW(Optim):
         params: dict[str, Tensor],
         *,
         lr: float = 1e-4,
-        betas: list[float] = [0.9, 0.999],  # noqa: B006: never changed, and JSON needs a list
+        betas: list[float] = [0.9, 0.999],  # noqa: B006
         eps: float = 1e-8,
         weight_decay: float = 0.01,
     ):
