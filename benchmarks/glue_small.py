@@ -23,14 +23,12 @@ import csv
 import io
 import json
 import os
-import platform
-import subprocess
 import tarfile
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from about import about
 
 import bertsmith
 from bertsmith.draw import draw
@@ -108,33 +106,6 @@ def random_twin(model: Model, seed: int) -> Model:
     return Model(model.spec, Bundle(encoder, None), model.tokenizer, pooling=model.pooling, max_length=model.max_length)
 
 
-def machine() -> dict[str, Any]:
-    """Commit and machine, so that a number can be made again."""
-    here = Path(__file__).parent
-    git = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=here, capture_output=True, text=True, check=False
-    )
-    cpu = next(
-        (line.split(":")[1].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
-        platform.processor(),
-    )
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "commit": git.stdout.strip() or "unknown",
-        "cpu": cpu,
-        "threads": torch.get_num_threads(),
-        "gpu": gpu,
-        "torch": torch.__version__,
-        "bertsmith": bertsmith.__version__,
-        "date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-    }
-
-
-def _lines(path: str) -> list[str]:
-    file = Path(path)
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="directories that bertsmith.load opens")
@@ -152,7 +123,7 @@ def main() -> None:
     if given.data is None:
         parser.error("say where the data are: --data FOLDER, or BERTSMITH_DATA")
     folder = Path(given.data) / "tasks"
-    out: dict[str, Any] = {"machine": machine(), "arguments": vars(given), "results": []}
+    out: dict[str, Any] = about() | {"arguments": vars(given), "results": []}
     for path in given.models:
         loaded = bertsmith.load(path)
         for name in given.tasks:

@@ -10,12 +10,13 @@ to keep its memory (GLIBC_TUNABLES), its best; the claim is against its best.
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from about import about, write
 
 SHAPES = {"4x256": (4, 256, 4, 30522), "12x384": (12, 384, 6, 16384)}
 B, T = 32, 128
@@ -114,6 +115,7 @@ def measure(shape_name: str, steps: int, data: str) -> dict:
     from bertsmith.objective import objective
 
     torch.set_num_threads(threads())
+    torch.manual_seed(0)
     shape, precision = SHAPES[shape_name], choose_precision()
     mine, corrupt, _ = ours(shape, precision)
     theirs, text = peer(shape), rows(data, shape[3])
@@ -144,7 +146,7 @@ def main() -> None:
     if args.inner:
         print(json.dumps(measure(args.shape, args.steps, args.data)))
         return
-    result: dict = {"shape": args.shape, "batch": [B, T], "machine": platform.processor() or platform.machine()}
+    result: dict = about() | {"shape": args.shape, "batch": [B, T], "seed": 0, "steps": args.steps}
     for name, tunables in (("as_shipped", ""), ("allocator_kept", KEEP)):
         env = os.environ | ({"GLIBC_TUNABLES": tunables} if tunables else {})
         call = [sys.executable, __file__, "--inner", "--shape", args.shape, "--steps", str(args.steps), "--data", args.data]
@@ -153,10 +155,7 @@ def main() -> None:
     best_peer = max(result[n]["tokens_per_s"]["peer"] for n in ("as_shipped", "allocator_kept"))
     result["ratio_to_peer_at_its_best"] = result["allocator_kept"]["tokens_per_s"]["ours"] / best_peer
     result["ratio_as_shipped"] = result["as_shipped"]["tokens_per_s"]["ours"] / result["as_shipped"]["tokens_per_s"]["peer"]
-    text = json.dumps(result, indent=1)
-    print(text)
-    if args.out:
-        Path(args.out).write_text(text)
+    write(result, args.out)
 
 
 if __name__ == "__main__":
