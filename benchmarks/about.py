@@ -22,7 +22,8 @@ def about() -> dict[str, Any]:
     return {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments]),
         "commit": (git[0] or "unknown") + ("+" if git[1] else ""),
-        "machine": f"{len(os.sched_getaffinity(0))} cores of {name}, Python {platform.python_version()}, torch {torch.__version__}",
+        "machine": f"{len(os.sched_getaffinity(0))} cores of {name}, Python {platform.python_version()}, "
+        f"torch {torch.__version__}",
     }
 
 

@@ -1,8 +1,8 @@
-"""Our pre-training step beside `transformers` BertForMaskedLM with AdamW as its example script runs it (fp32, logits everywhere).
+"""Our pre-training step beside `transformers` BertForMaskedLM with AdamW as its example script runs it.
 
     python benchmarks/pretrain_cpu.py --shape 4x256 [--steps 12] [--data FILE] [--out results.json]
 
-Same shape, same text, same batch (32 full rows of 128 real tokens), same number of asked positions, dropout 0.1 on both
+The peer: fp32, logits everywhere. Same shape, same text, same batch (32 full rows of 128 real tokens), same number of asked positions, dropout 0.1 on both
 sides, one process a setting, the two alternating, medians. The peer runs twice: as shipped, and with the C library told
 to keep its memory (GLIBC_TUNABLES), its best; the claim is against its best.
 """
@@ -50,7 +50,9 @@ def ours(shape, precision):
     from bertsmith.optim import optim
 
     depth, dim, heads, vocab = shape
-    learner = build(bert_encoder(depth, dim, heads, vocab), [], objective("masked_lm", masking=masking("bert")), 0).train()
+    learner = build(
+        bert_encoder(depth, dim, heads, vocab), [], objective("masked_lm", masking=masking("bert")), 0
+    ).train()
     masters = Masters(learner, precision)
     names = list(masters.fp32)
     optimiser = optim("adamw", lr=1e-4).build(masters.fp32)
@@ -91,7 +93,9 @@ def peer(shape):
         label = torch.full((B * T,), -100)
         label[batch["asked"]] = batch["answer"]
         optimiser.zero_grad()
-        loss = model(input_ids=batch["token"], attention_mask=torch.ones_like(batch["token"]), labels=label.view(B, T)).loss
+        loss = model(
+            input_ids=batch["token"], attention_mask=torch.ones_like(batch["token"]), labels=label.view(B, T)
+        ).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
@@ -149,12 +153,24 @@ def main() -> None:
     result: dict = about() | {"shape": args.shape, "batch": [B, T], "seed": 0, "steps": args.steps}
     for name, tunables in (("as_shipped", ""), ("allocator_kept", KEEP)):
         env = os.environ | ({"GLIBC_TUNABLES": tunables} if tunables else {})
-        call = [sys.executable, __file__, "--inner", "--shape", args.shape, "--steps", str(args.steps), "--data", args.data]
+        call = [
+            sys.executable,
+            __file__,
+            "--inner",
+            "--shape",
+            args.shape,
+            "--steps",
+            str(args.steps),
+            "--data",
+            args.data,
+        ]
         done = subprocess.run(call, env=env, capture_output=True, text=True, check=True)
         result[name] = json.loads(done.stdout.splitlines()[-1])
     best_peer = max(result[n]["tokens_per_s"]["peer"] for n in ("as_shipped", "allocator_kept"))
     result["ratio_to_peer_at_its_best"] = result["allocator_kept"]["tokens_per_s"]["ours"] / best_peer
-    result["ratio_as_shipped"] = result["as_shipped"]["tokens_per_s"]["ours"] / result["as_shipped"]["tokens_per_s"]["peer"]
+    result["ratio_as_shipped"] = (
+        result["as_shipped"]["tokens_per_s"]["ours"] / result["as_shipped"]["tokens_per_s"]["peer"]
+    )
     write(result, args.out)
 
 

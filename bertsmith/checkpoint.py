@@ -1,8 +1,8 @@
 """A run's checkpoints: written whole or not at all, verified when read, the newest good one found.
 
-    OUT/checkpoints/00-00001200/state.json           description, counters, data state, digests of the two below
-                                model.safetensors    fp32 masters and persistent buffers
-                                moments.safetensors  what the optimiser keeps, step counts too
+OUT/checkpoints/00-00001200/state.json           description, counters, data state, digests of the two below
+                            model.safetensors    fp32 masters and persistent buffers
+                            moments.safetensors  what the optimiser keeps, step counts too
 """
 
 import hashlib

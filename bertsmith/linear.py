@@ -168,7 +168,9 @@ def bake(model: Changeable, names: set[str] | None = None) -> None:
             continue
         order = [name in names for name in host.edits]
         if order != sorted(order, reverse=True):
-            raise ValueError(f"{path}: the edits {', '.join(host.edits)} lie so that {', '.join(names)} are not the first")
+            raise ValueError(
+                f"{path}: the edits {', '.join(host.edits)} lie so that {', '.join(names)} are not the first"
+            )
         weight, bias = host.weight, host.bias
         for name in [n for n in host.edits if n in names]:
             weight, bias = host.edits[name](weight, bias)
@@ -191,8 +193,8 @@ def unedit(model: Changeable, name: str) -> None:
 
 
 def _forget_edits(model: Changeable, names: set[str]) -> None:
-    for host in model.modules():
-        for name in names & set(host.edits) if isinstance(host, Edited) else ():
+    for host in [m for m in model.modules() if isinstance(m, Edited)]:
+        for name in names & set(host.edits):
             del host.edits[name]
     model.changes = [c for c in model.changes if c["how"] != "edit" or c["name"] not in names]
 

@@ -135,7 +135,9 @@ class Model:
         long = [i for i, e in enumerate(coded) if len(e) > most]
         self.cut = len(long)
         if long and on_long == "error":
-            raise ValueError(f"text {long[0]} has {len(coded[long[0]])} tokens, more than {most}: cut it, or on_long='truncate'")
+            raise ValueError(
+                f"text {long[0]} has {len(coded[long[0]])} tokens, more than {most}: cut it, or on_long='truncate'"
+            )
         if long:
             shorter = Tokenizer.from_str(self.tokenizer.to_str())
             shorter.enable_truncation(most)
@@ -157,7 +159,9 @@ class Model:
             yield now, token_BT, Layout.padded(keep_BT, type_BT, whole)
 
     @torch.inference_mode()
-    def hidden(self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None) -> Tensor:
+    def hidden(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
         """The last states x_BTD of ids_BT, for those who tokenize themselves."""
         keep = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return self.encoder(input_ids, Layout.padded(keep, token_type_ids))
@@ -183,7 +187,9 @@ class Model:
     def fill(self, texts: str | Sequence[str], top: int = 5) -> Filled | list[Filled]:
         """The likeliest tokens for every [MASK]. Raises ValueError without a masked-LM head, or without a mask."""
         if self.head_spec is None or self.head_spec.kind not in ("masked_lm", "bert_pretraining"):
-            raise ValueError("this model has no masked-LM head, so it cannot fill: open a pre-trained one (BertForMaskedLM)")
+            raise ValueError(
+                "this model has no masked-LM head, so it cannot fill: open a pre-trained one (BertForMaskedLM)"
+            )
         alone, rows = _rows(texts)
         mask_id = self.tokenizer.token_to_id("[MASK]")
         found: dict[int, Filled] = {}
@@ -217,7 +223,9 @@ class Model:
                 on_long: Literal["truncate", "error"] = "truncate") -> Prediction | list[Prediction]:  # fmt: skip
         """One Prediction for one text, a list for a list. Raises ValueError if the model was not fine-tuned."""
         if self.task is None:
-            raise ValueError("this model was not fine-tuned for a task: bertsmith.finetune(model, table) makes one that was")
+            raise ValueError(
+                "this model was not fine-tuned for a task: bertsmith.finetune(model, table) makes one that was"
+            )
         alone, rows = _rows(texts)
         seconds = None if pairs is None else _rows(pairs)[1]
         task, found = self.task.build(self.labels), {}
@@ -269,7 +277,9 @@ def load(source: str | Path, revision: str = "") -> Model:
             never read. KeyError: tensors are missing, too many, or of another shape.
     """
     if str(source) == "small":
-        raise FileNotFoundError("no encoder ships with bertsmith yet: pre-train one (bertsmith pretrain), or open a directory")
+        raise FileNotFoundError(
+            "no encoder ships with bertsmith yet: pre-train one (bertsmith pretrain), or open a directory"
+        )
     folder = hub.find(source, revision)
     if (folder / "bertsmith.json").exists():
         return _load_ours(folder)
@@ -305,7 +315,9 @@ def bert_task(config: dict[str, Any], outputs: int) -> Spec:
 def _load_ours(folder: Path) -> Model:
     about = json.loads((folder / "bertsmith.json").read_text())
     if about["format"] > FORMAT:
-        raise ValueError(f"{folder} has format {about['format']}; this bertsmith reads up to {FORMAT}: install a newer one")
+        raise ValueError(
+            f"{folder} has format {about['format']}; this bertsmith reads up to {FORMAT}: install a newer one"
+        )
     spec, changes, head_spec, task = (from_plain(about[k]) for k in ("encoder", "changes", "head", "task"))
     held = _weights(folder)
     if about["names"] == "transformers":
@@ -336,7 +348,8 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         if list(folder.glob("*.bin")):
             raise ValueError(
                 f"{folder} has pickled weights only, which can run code when opened. Convert them where you trust them: "
-                f"python -c \"from transformers import AutoModel as A; A.from_pretrained('{folder}').save_pretrained('{folder}-safe')\""
+                f'python -c "from transformers import AutoModel as A; '
+                f"A.from_pretrained('{folder}').save_pretrained('{folder}-safe')\""
             )
         raise FileNotFoundError(f"{folder} has no {', '.join(n for n in names if not (folder / n).exists())}")
     held = {}
@@ -351,15 +364,21 @@ def _stock_files(model: Model, config: dict[str, Any]) -> dict[str, Any]:
     """What `transformers` and `sentence-transformers` read beside the weights."""
     special = {f"{n.lower()}_token": f"[{n}]" for n in ("PAD", "UNK", "CLS", "SEP", "MASK")}
     inputs = ["input_ids", "token_type_ids", "attention_mask"]
-    about = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": model.max_length, "model_input_names": inputs}
+    about = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": model.max_length,
+        "model_input_names": inputs,
+    }
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     return {
         "config.json": config,
         "tokenizer_config.json": about | special,
         "special_tokens_map.json": special,
         "sentence_bert_config.json": {"max_seq_length": model.max_length, "do_lower_case": False},
-        "modules.json": [{"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
-                         for i, (path, kind) in enumerate(modules)],  # fmt: skip
+        "modules.json": [
+            {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
+            for i, (path, kind) in enumerate(modules)
+        ],  # fmt: skip
         "1_Pooling/config.json": {"word_embedding_dimension": model.encoder.dim}
         | {theirs: ours == model.pooling for ours, theirs in POOLING.items()},
     }

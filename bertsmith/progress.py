@@ -35,7 +35,12 @@ class Bar:
 
     def __init__(self, shown: bool):
         self.shown = shown
-        columns = TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+        )
         self.bar = Progress(*columns, disable=not shown)
         self.task = self.bar.add_task("", total=1.0, note="")
 

@@ -61,7 +61,9 @@ class Slot:
         kind = self.aliases.get(kind, kind)
         schema = self.schema(kind)
         if unknown := sorted(set(settings) - set(schema)):
-            raise TypeError(f"{self.name}/{kind} has no setting {', '.join(unknown)}; it has: {', '.join(schema) or 'none'}")
+            raise TypeError(
+                f"{self.name}/{kind} has no setting {', '.join(unknown)}; it has: {', '.join(schema) or 'none'}"
+            )
         defaults = {n: p.default for n, p in schema.items() if p.default is not p.empty}
         if missing := sorted(set(schema) - set(settings) - set(defaults)):
             raise TypeError(f"{self.name}/{kind} needs {', '.join(missing)}; its settings: {', '.join(schema)}")

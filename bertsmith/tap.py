@@ -1,11 +1,11 @@
 """Listening, and speaking up.
 
-    see(model, where, f)      calls f(path, inputs, output) after every matching module: probes. Outputs are untouched.
-    say(name, loss)           a piece hands a loss to whoever listens: `say("balance", loss)`. The loop listens:
+see(model, where, f)      calls f(path, inputs, output) after every matching module: probes. Outputs are untouched.
+say(name, loss)           a piece hands a loss to whoever listens: `say("balance", loss)`. The loop listens:
 
-    with heard() as extra:
-        out = objective(encoder, batch)
-    total = out["loss"] + sum(extra.values())
+with heard() as extra:
+    out = objective(encoder, batch)
+total = out["loss"] + sum(extra.values())
 """
 
 from collections.abc import Callable, Iterator
@@ -70,4 +70,6 @@ def see(model: nn.Module, where: str, f: Callable[[str, tuple[Any, ...], Any], N
         for h in hooks:
             h.remove()
     if not calls:
-        raise RuntimeError(f"nothing was heard at {where!r}: the model was not called inside, or not through these modules")
+        raise RuntimeError(
+            f"nothing was heard at {where!r}: the model was not called inside, or not through these modules"
+        )

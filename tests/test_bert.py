@@ -18,7 +18,13 @@ from bertsmith.objective import objective
 
 transformers = pytest.importorskip("transformers")
 CLOSE = {"rtol": 1e-4, "atol": 2e-6}  # float32, a few hundred additions in another order
-KINDS = ["BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForSequenceClassification", "BertForTokenClassification"]
+KINDS = [
+    "BertModel",
+    "BertForMaskedLM",
+    "BertForPreTraining",
+    "BertForSequenceClassification",
+    "BertForTokenClassification",
+]
 
 
 def reference(kind, seed=0, dropout=0.0, **more):
@@ -82,7 +88,9 @@ def test_outputs_and_every_gradient(kind, tmp_path):
         (a * weight).sum().backward(retain_graph=True)
         (b * weight).sum().backward(retain_graph=True)
     grads = {k: v.grad for k, v in tensors(bundle).items()}
-    want = bert.read(theirs.config.to_dict() | {"architectures": [kind]}, {n: p.grad for n, p in theirs.named_parameters()})[2]
+    want = bert.read(
+        theirs.config.to_dict() | {"architectures": [kind]}, {n: p.grad for n, p in theirs.named_parameters()}
+    )[2]
     assert grads.keys() == want.keys() and len(grads) == len(dict(theirs.named_parameters()))
     for k, v in want.items():
         torch.testing.assert_close(grads[k], v, rtol=1e-3, atol=1e-5, msg=lambda m, k=k: f"{k}: {m}")
@@ -109,7 +117,13 @@ def test_pretraining_loss(tmp_path):
     label_BT = torch.full_like(token_BT, -100)
     label_BT[0, 3], label_BT[1, 2], label_BT[2, 1] = 9, 30, 17
     follows_B = torch.tensor([0, 1, 1])
-    want = theirs(input_ids=token_BT, attention_mask=keep_BT, token_type_ids=type_BT, labels=label_BT, next_sentence_label=follows_B)
+    want = theirs(
+        input_ids=token_BT,
+        attention_mask=keep_BT,
+        token_type_ids=type_BT,
+        labels=label_BT,
+        next_sentence_label=follows_B,
+    )
     learner = objective("bert", masking=masking("bert")).build(bundle.encoder)
     load_tensors(learner.head, {k: v.detach() for k, v in tensors(bundle.head).items()})
     asked = (label_BT.flatten() >= 0).nonzero()[:, 0]
@@ -122,7 +136,9 @@ def vocabulary(size=61):
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(size - 5)]
     tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
     tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tok.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)])
+    tok.post_processor = processors.TemplateProcessing(
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)]
+    )
     tok.add_special_tokens(words[:5])
     return tok
 
@@ -142,7 +158,13 @@ def test_there_and_back(kind, tmp_path):
     x, y = (m.eval()(input_ids=token_BT, attention_mask=keep_BT, token_type_ids=type_BT)[0] for m in (theirs, again))
     torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
     auto = transformers.AutoTokenizer.from_pretrained(tmp_path / "ours")
-    assert auto("w3 w4", "w5")["input_ids"] == [2, 8, 9, 3, 10, 3] and auto("w3", "w4")["token_type_ids"] == [0, 0, 0, 1, 1]
+    assert auto("w3 w4", "w5")["input_ids"] == [2, 8, 9, 3, 10, 3] and auto("w3", "w4")["token_type_ids"] == [
+        0,
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
 @pytest.mark.parametrize("kind", KINDS[:4])

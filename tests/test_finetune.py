@@ -272,14 +272,15 @@ def test_equal_texts_never_stand_on_both_sides():
 
 def test_a_pretrained_pooler_is_kept():
     """A BERT with its pooler begins fine-tuning with it; one without begins with a fresh one."""
-    from bertsmith.hf.bert import bert_encoder
+    from test_bert import vocabulary
+
     from bertsmith.head import head as heads
+    from bertsmith.hf.bert import bert_encoder
     from bertsmith.model import Bundle, Model
     from bertsmith.objective import objective as objectives
     from bertsmith.pool import pool as pools
     from bertsmith.task import task as tasks
     from bertsmith.tuning import _start
-    from test_bert import vocabulary
 
     spec, with_pooler = bert_encoder(1, 16, 2, 61), heads("vector", pool=pools("bert"))
     encoder = spec.build()
@@ -289,4 +290,6 @@ def test_a_pretrained_pooler_is_kept():
     kept = Model(spec, Bundle(encoder, with_pooler.build(encoder, 0)), vocabulary(), with_pooler)
     begun = _start(kept, aim).tensors
     assert begun["objective.head.pool.dense.weight"].equal(kept.head.pool.dense.weight)
-    assert not [name for name in _start(Model(spec, Bundle(encoder, None), vocabulary()), aim).tensors if "pool" in name]
+    assert not [
+        name for name in _start(Model(spec, Bundle(encoder, None), vocabulary()), aim).tensors if "pool" in name
+    ]

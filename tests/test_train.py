@@ -64,7 +64,19 @@ def lines(out: Path) -> list[dict]:
 def test_the_log_and_the_loss(corpus, tmp_path):
     train(make(corpus, "60-steps"), tmp_path, progress=False)
     log = lines(tmp_path)
-    names = {"stage", "step", "progress", "lr", "loss", "grad_norm", "tokens", "padding", "tokens_per_s", "flops_per_s", "mfu"}
+    names = {
+        "stage",
+        "step",
+        "progress",
+        "lr",
+        "loss",
+        "grad_norm",
+        "tokens",
+        "padding",
+        "tokens_per_s",
+        "flops_per_s",
+        "mfu",
+    }
     assert names <= log[0].keys() and len(log) == 60 and log[-1]["progress"] == 1.0
     assert log[-1]["loss"] < 0.85 * log[0]["loss"]  # what is left is the entropy of ten even words, ln 10
 
@@ -187,7 +199,11 @@ train(run, {out!r}, progress=False)
 def script(tmp_path: Path, corpus: Path, out: Path, budget: str, accumulate: int = 1, **more) -> Path:
     path = tmp_path / f"{out.name}.py"
     tests = str(Path(__file__).parent)
-    path.write_text(SCRIPT.format(tests=tests, corpus=str(corpus), budget=budget, out=str(out), more=json.dumps(more), accumulate=accumulate))
+    path.write_text(
+        SCRIPT.format(
+            tests=tests, corpus=str(corpus), budget=budget, out=str(out), more=json.dumps(more), accumulate=accumulate
+        )
+    )
     return path
 
 

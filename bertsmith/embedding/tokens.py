@@ -15,7 +15,9 @@ class Tokens(Embed):
     paper = "arXiv:1810.04805"
     example = {"vocab": 50, "position": {"kind": "position/learned", "length": 64}, "norm": {"kind": "norm/layer"}}
 
-    def __init__(self, dim: int, heads: int, *, vocab: int, position: Spec, norm: Spec, types: int = 0, dropout: float = 0.0):
+    def __init__(
+        self, dim: int, heads: int, *, vocab: int, position: Spec, norm: Spec, types: int = 0, dropout: float = 0.0
+    ):
         super().__init__(dim, heads)
         self.table = Embedding(vocab, dim)
         self.types = Embedding(types, dim) if types else None

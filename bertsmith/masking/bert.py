@@ -26,5 +26,7 @@ class Bert(Masking):
         was = token.flat[asked]
         label, hidden = np.full_like(token, NOT_ASKED), token.copy()
         label.flat[asked] = was
-        hidden.flat[asked] = np.where(how < self.masked, self.mask_id, np.where(how < self.masked + self.random, noise, was))
+        hidden.flat[asked] = np.where(
+            how < self.masked, self.mask_id, np.where(how < self.masked + self.random, noise, was)
+        )
         return hidden, label

@@ -7,7 +7,6 @@ from torch import Tensor, nn
 
 from bertsmith import kernels
 from bertsmith.encoder import Encoder
-from bertsmith.head import Head
 from bertsmith.spec import Slot, Spec
 
 Batch = dict[str, Any]  # {"token": token_BT, "layout": Layout, ...}
@@ -30,7 +29,7 @@ class Objective(nn.Module):
 
     def __init__(self, encoder: Encoder):
         super().__init__()
-        self.head: Head | None = None
+        self.head: Any = None  # a Head where there is one to ship
         self.head_spec: Spec | None = None
 
     def corruption(self) -> Corrupt:

@@ -22,7 +22,9 @@ def _run(depth: int, dim: int, heads: int, lr: float, path: Path | str, budget: 
         encoder=bert_encoder(depth, dim, heads, vocab=manifest["vocabulary"]),
         stages=[
             Stage(
-                objective=objective("masked_lm", masking=masking("bert"), mask_id=ids["mask"], special=sorted(ids.values())),
+                objective=objective(
+                    "masked_lm", masking=masking("bert"), mask_id=ids["mask"], special=sorted(ids.values())
+                ),
                 data=data("packed", path=str(path), length=128, rows=32, seed=seed),
                 budget=budget,
                 optim=optim("adamw", lr=lr, betas=[0.9, 0.98], eps=1e-6, weight_decay=0.01),
