@@ -2,9 +2,10 @@
 
     python benchmarks/pretrain_cpu.py --shape 4x256 [--steps 12] [--data FILE] [--out results.json]
 
-The peer: fp32, logits everywhere. Same shape, same text, same batch (32 full rows of 128 real tokens), same number of asked positions, dropout 0.1 on both
-sides, one process a setting, the two alternating, medians. The peer runs twice: as shipped, and with the C library told
-to keep its memory (GLIBC_TUNABLES), its best; the claim is against its best.
+The peer trains in fp32 with logits everywhere. Same shape, same text, same batch (32 full rows of 128 real tokens),
+same number of asked positions, dropout 0.1 on both sides, one process a setting, the two alternating, medians. The peer
+runs twice: as shipped, and with the C library told to keep its memory (GLIBC_TUNABLES), its best; the claim is against
+its best.
 """
 
 import argparse
