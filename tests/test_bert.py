@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
+from golden.make import tokenizer
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 import bertsmith
 from bertsmith.hf import bert
@@ -132,15 +132,8 @@ def test_pretraining_loss(tmp_path):
     torch.testing.assert_close(got["loss"], want.loss, **CLOSE)
 
 
-def vocabulary(size=61):
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] + [f"w{i}" for i in range(size - 5)]
-    tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
-    tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    tok.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)]
-    )
-    tok.add_special_tokens(words[:5])
-    return tok
+def vocabulary():
+    return tokenizer(61)
 
 
 @pytest.mark.parametrize("kind", KINDS)

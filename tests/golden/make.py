@@ -24,8 +24,9 @@ HERE = Path(__file__).parent
 TOKEN_BT = torch.tensor([[2, 9, 14, 4, 7, 3], [2, 5, 3, 0, 0, 0]])
 
 
-def tokenizer() -> Tokenizer:
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(15))]
+def tokenizer(size: int = 20) -> Tokenizer:
+    """The five special tokens, then w0, w1, ...: one token a word."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(size - 5))]
     tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
     tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tok.post_processor = processors.TemplateProcessing(
