@@ -113,9 +113,19 @@ class Model:
     def head(self) -> Any:
         return self.bundle.head
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie, and where texts are sent."""
+        return next(self.encoder.parameters()).device
+
+    def to(self, device: torch.device | str) -> "Model":
+        """Move the weights, "cuda" for one; the model itself is returned."""
+        self.bundle.to(device)
+        return self
+
     def trained(self) -> Trained:
         """A copy of the encoder as a value that a run can start from."""
-        held = {f"encoder.{k}": v.detach().float().clone() for k, v in tensors(self.encoder).items()}
+        held = {f"encoder.{k}": v.detach().float().cpu().clone() for k, v in tensors(self.encoder).items()}
         return Trained(self.spec, copy.copy(self.encoder.changes), held)
 
     def tokens(
@@ -156,7 +166,7 @@ class Model:
                 token_BT[row, :n], type_BT[row, :n] = torch.tensor(coded[i].ids), torch.tensor(coded[i].type_ids)
                 keep_BT[row, :n] = 1
             whole = all(len(coded[i]) == longest for i in now)
-            yield now, token_BT, Layout.padded(keep_BT, type_BT, whole)
+            yield now, token_BT.to(self.device), Layout.padded(keep_BT, type_BT, whole).to(self.device)
 
     @torch.inference_mode()
     def hidden(
@@ -164,7 +174,7 @@ class Model:
     ) -> Tensor:
         """The last states x_BTD of ids_BT, for those who tokenize themselves."""
         keep = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        return self.encoder(input_ids, Layout.padded(keep, token_type_ids))
+        return self.encoder(input_ids.to(self.device), Layout.padded(keep, token_type_ids).to(self.device))
 
     @torch.inference_mode()
     def encode(self, texts: str | Sequence[str], pooling: str = "", max_length: int = 0, normalize: bool = False,
@@ -174,7 +184,7 @@ class Model:
         method = pools(pooling or self.pooling).build(self.encoder.dim)
         out = np.zeros((len(rows), self.encoder.dim), dtype=np.float32)
         for index, token_BT, layout in self.tokens(rows, None, max_length, on_long):
-            out[index] = method(self.encoder(token_BT, layout), layout).float().numpy()
+            out[index] = method(self.encoder(token_BT, layout), layout).float().cpu().numpy()
         if normalize:
             out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         return out[0] if alone else out
@@ -217,7 +227,7 @@ class Model:
         if self.head is None:
             raise ValueError("this model has no head: fine-tune it first (bertsmith finetune MODEL FILE)")
         for index, token_BT, layout in self.tokens(texts, pairs, max_length, on_long):
-            yield index, self.head(self.encoder(token_BT, layout), layout).float()
+            yield index, self.head(self.encoder(token_BT, layout), layout).float().cpu()
 
     def predict(self, texts: str | Sequence[str], pairs: str | Sequence[str] | None = None,
                 on_long: Literal["truncate", "error"] = "truncate") -> Prediction | list[Prediction]:  # fmt: skip
@@ -242,7 +252,7 @@ class Model:
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        held = {k: v.detach().contiguous() for k, v in tensors(self.bundle).items()}
+        held = {k: v.detach().cpu().contiguous() for k, v in tensors(self.bundle).items()}
         stock = None if self.encoder.changes else bert.config(self.spec, self.head_spec)
         about = {
             "format": FORMAT,

@@ -228,8 +228,8 @@ def _write(model: Model, aim: Task, train: Examples, max_length: int, path: Path
     types = list(token)
     for rows, token_BT, layout in model.tokens(train.text, train.pair, max_length):
         for row, length, at in zip(rows, layout.real_BT.sum(1).tolist(), range(len(rows)), strict=True):
-            token[row] = token_BT[at, :length]
-            types[row] = token_BT.new_zeros(length) if layout.type_BT is None else layout.type_BT[at, :length]
+            token[row] = token_BT[at, :length].cpu()
+            types[row] = token[row].new_zeros(length) if layout.type_BT is None else layout.type_BT[at, :length].cpu()
     if model.cut:
         tell(f"{model.cut} of {len(train)} training texts are longer than max_length={max_length} and are cut")
     write_rows(path, token, types, aim.encode(train.label))
@@ -279,7 +279,7 @@ def _start(model: Model, objective: Spec) -> Trained:
     start, wanted = model.trained(), objective.args["head"].args.get("pool")
     if model.head_spec is not None and wanted is not None and model.head_spec.args.get("pool") == wanted:
         pool = model.head.pool.state_dict()
-        start.tensors |= {f"objective.head.pool.{name}": value.float().clone() for name, value in pool.items()}
+        start.tensors |= {f"objective.head.pool.{name}": value.float().cpu().clone() for name, value in pool.items()}
     return start
 
 
