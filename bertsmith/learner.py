@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bertsmith.draw import draw
 from bertsmith.encoder import Encoder
 from bertsmith.init import initialise
+from bertsmith.kernels import seeded
 from bertsmith.linear import apply_changes
 from bertsmith.objective import Objective
 from bertsmith.spec import Spec
@@ -47,9 +47,9 @@ class Masters:
 
 def build(spec: Spec, changes: list[dict[str, Any]], objective: Spec, seed: int) -> Learner:
     """Encoder with its edits and grafts, and objective; initial weights are a function of the seed."""
-    torch.manual_seed(draw(seed, "build"))
-    encoder = spec.build()
-    learner = Learner(encoder, objective.build(encoder))
-    initialise(learner, encoder.init, seed)
-    apply_changes(encoder, changes)
+    with seeded(seed, "build"):
+        encoder = spec.build()
+        learner = Learner(encoder, objective.build(encoder))
+        initialise(learner, encoder.init, seed)
+        apply_changes(encoder, changes)
     return learner

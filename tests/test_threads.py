@@ -8,6 +8,8 @@ import torch
 from toy import corrupted, encoder_spec, example, language
 
 from bertsmith import kernels, tap
+from bertsmith.edit import edit
+from bertsmith.graft import graft
 from bertsmith.learner import build
 
 
@@ -94,11 +96,16 @@ def test_a_thread_does_not_take_anothers_kernel_or_bits(hasty):
 
 
 def test_weights_drawn_in_one_thread_do_not_depend_on_another(hasty):
-    """Building in two threads at once: every weight is filled from a generator of its own path."""
+    """Building in two threads at once, with what later stages change: no weight comes from the one generator of torch."""
     objective = example("objective", "masked_lm")
+    changes = [
+        {"how": "edit", "where": "layers.*.mixer.*", "spec": edit("lora"), "name": "lora"},
+        {"how": "graft", "where": "layers.*.mixer", "spec": graft("bottleneck", size=4), "name": "adapter"},
+        {"how": "graft", "where": "layers.*.mixer.core", "spec": graft("prefix", length=2), "name": "prefix"},
+    ]
 
     def job(seed):
-        return lambda: build(spec(), [], objective, seed).state_dict()
+        return lambda: build(spec(), changes, objective, seed).state_dict()
 
     alone, both = [job(0)(), job(1)()], together(job(0), job(1))
     for one, two in zip(alone, both, strict=True):

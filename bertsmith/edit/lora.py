@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from bertsmith.edit import Edit
+from bertsmith.kernels import generator
 
 
 class LoRA(Edit):
@@ -22,8 +23,8 @@ class LoRA(Edit):
     def __init__(self, weight: Tensor, *, rank: int = 8, alpha: float = 16.0, init: str = "kaiming"):
         super().__init__(weight)
         fills = {
-            "kaiming": lambda a: nn.init.kaiming_uniform_(a, a=math.sqrt(5)),
-            "gaussian": lambda a: nn.init.normal_(a, std=1 / rank),
+            "kaiming": lambda a: nn.init.kaiming_uniform_(a, a=math.sqrt(5), generator=generator()),
+            "gaussian": lambda a: nn.init.normal_(a, std=1 / rank, generator=generator()),
         }
         if rank < 1:
             raise ValueError(f"edit/lora: rank is at least 1, not {rank}")

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bertsmith.graft import Graft
+from bertsmith.kernels import generator
 
 
 class Prefix(Graft):
@@ -31,7 +32,7 @@ class Prefix(Graft):
         if path.rpartition(".")[2] != "core":
             raise ValueError(f"graft/prefix sits on an attention's inner product: say '**.mixer.core', not {path!r}")
         shape = host.heads, length, host.head_dim
-        self.k, self.v = (nn.Parameter(torch.randn(shape) * std) for _ in range(2))
+        self.k, self.v = (nn.Parameter(torch.randn(shape, generator=generator()) * std) for _ in range(2))
 
     def forward(self, inner: Callable[..., Tensor], *inputs: Any) -> Tensor:
         q_BNTH, k_BNSH, v_BNSH, mask, scale, layout = inputs
