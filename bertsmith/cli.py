@@ -119,9 +119,22 @@ def prepare(
 ) -> None:
     """Turn text into token shards. Killed, the same command goes on."""
     from bertsmith.corpus.prepare import prepare as run
+    from bertsmith.corpus.prepare import skipped
     from bertsmith.pretrain import find_data
+    from bertsmith.progress import Counter
 
-    manifest = run(find_data(paths), out, tokenizer, workers, field=field, again=again)
+    with Counter("tokens", shown=not as_json) as counter:
+        manifest = run(
+            find_data(paths),
+            out,
+            tokenizer,
+            workers,
+            field=field,
+            again=again,
+            on_chunk=lambda r: counter.add(r["tokens"]),
+        )
+    if told := skipped(manifest):
+        _say(told)
     _print(manifest, as_json, f"{manifest['documents']:,} documents, {manifest['tokens']:,} tokens in {out}")
 
 
@@ -139,7 +152,9 @@ def pretrain(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PATH=VALUE]...", help="Dotted, as in encoder.depth=2 stages.0.optim.lr=1e-3."),
+        typer.Argument(
+            metavar="[PATH=VALUE]...", help="Dotted: encoder.depth=2 stages.0.optim.lr=1e-3 stages.0.schedule=cosine."
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="30m, 2h, 2e9-tokens, 10000-steps or 1e15-flops; the recipe's own if not said.")

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from bertsmith.budget import Budget
-from bertsmith.corpus.prepare import prepare
+from bertsmith.corpus.prepare import prepare, skipped
 from bertsmith.methods import all_recipes
 from bertsmith.model import Model
 from bertsmith.report import write_report
-from bertsmith.spec import Spec, from_plain, to_plain
+from bertsmith.spec import Spec, from_plain, rooms, to_plain
 from bertsmith.tokenizer.load import load_tokenizer
 from bertsmith.tokenizer.train import train_wordpiece
 from bertsmith.train import Run, Stage, train
@@ -110,7 +110,9 @@ def _prepared(
                 say(f"learning a vocabulary of {vocab:,} tokens")
                 train_wordpiece(data, vocab, made)
         say("preparing token shards")
-        prepare(data, out / "data", made, workers)
+        manifest = prepare(data, out / "data", made, workers)
+        if told := skipped(manifest):
+            say(told)
     return out / "data"
 
 
@@ -136,19 +138,26 @@ def _changed(part: Part, inner: str, value: Any, path: str) -> Part:
     if name not in fields:
         raise ValueError(f"{path!r}: {type(part).__name__} has no {name!r}; it has: {', '.join(sorted(fields))}")
     old = getattr(part, name)
-    new = from_plain(value)
-    if not rest:
-        return dataclasses.replace(part, **{name: _fitting(new, old, path)})
-    if not isinstance(old, Spec):
-        raise ValueError(f"{path!r}: {name} is a plain value, nothing stands below it")
     try:
+        new = from_plain(value)
+        if not rest:
+            return dataclasses.replace(part, **{name: _fitting(new, old, path)})
+        if not isinstance(old, Spec):
+            raise ValueError(f"{path!r}: {name} is a plain value, nothing stands below it")
         return dataclasses.replace(part, **{name: old.replace(rest, _fitting(new, old.get(rest), path))})
     except TypeError as error:  # the slot does not take this value
         raise ValueError(f"{path!r}: {error}") from None
 
 
 def _fitting(new: Any, old: Any, path: str) -> Any:
-    """The new value, if it is of the old one's kind; a whole number may stand for another."""
+    """The new value, if it is of the old one's kind. A whole number may stand for another, and a name for a method:
+    "pre" or "residual/pre", with the settings that it has in common with the old one."""
+    if isinstance(new, str) and isinstance(old, Spec):
+        kind = new.removeprefix(old.slot.name + "/")
+        common = old.slot.schema(kind).keys() & old.args.keys()
+        return old.slot(kind, **{k: old.args[k] for k in common})
+    if isinstance(new, str) and old is None and new.partition("/")[0] in rooms():
+        return from_plain({"kind": new})
     number = isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool)
     if number:
         return float(new)

@@ -6,7 +6,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 
 
 class Log:
@@ -59,6 +61,30 @@ class Bar:
         """A line above the bar."""
         if self.shown:
             self.bar.console.print(text)
+
+
+class Counter:
+    """A live count where no end is known, on the standard error if that is a terminal; silent if asked."""
+
+    def __init__(self, unit: str, shown: bool = True):
+        self.unit, self.count = unit, 0
+        console = Console(stderr=True)
+        self.status = Status("", console=console) if shown and console.is_terminal else None
+
+    def __enter__(self) -> "Counter":
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.status:
+            self.status.stop()
+
+    def add(self, count: int) -> None:
+        """So many more."""
+        self.count += count
+        if self.status:
+            self.status.update(f"{self.count:,} {self.unit}")
 
 
 class Meter:

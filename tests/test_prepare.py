@@ -213,3 +213,31 @@ def test_a_large_vocabulary_takes_four_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("w1 w69999")
     prepare(tmp_path / "a.txt", tmp_path / "out", tokenizer, 0)
     assert Shards(tmp_path / "out").document(0).tolist() == [6, 70_004]
+
+
+@pytest.mark.slow
+def test_a_line_of_100_mb_and_other_broken_files_through_the_command(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    with (tmp_path / "in" / "endless.txt").open("wb") as file:
+        for _ in range(100):
+            file.write("zwölf tree stones ".encode() * ((1 << 20) // 19))
+    (tmp_path / "in" / "empty.txt").write_text("")
+    (tmp_path / "in" / "latin.txt").write_bytes("a green house\nFüße\n".encode("latin-1"))
+    (tmp_path / "in" / "good.txt").write_text("the red tree\n")
+    call = [sys.executable, "-m", "bertsmith", "prepare", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
+    call += ["--tokenizer", str(home / "tokenizer")]
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ))
+    me, peak = psutil.Process(process.pid), 0
+    while process.poll() is None:
+        try:
+            peak = max(peak, sum(p.memory_info().rss for p in [me, *me.children(recursive=True)]))
+        except psutil.NoSuchProcess:
+            continue
+        time.sleep(0.02)
+    said = process.stdout.read() if process.stdout else ""
+    assert process.returncode == 0, said
+    for words in ("line of more than 1 MiB, cut", "empty", "latin.txt"):
+        assert words in " ".join(said.split()), said
+    shards = Shards(tmp_path / "out")
+    assert shards.tokens > 15_000_000
+    assert 50e6 < peak < 1.2e9, peak

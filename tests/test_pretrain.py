@@ -61,6 +61,17 @@ def test_every_part_of_a_run_can_be_said_by_its_path(run):
     assert run.seed == 0 and run.encoder.get("depth") == 2
 
 
+def test_a_method_is_changed_by_its_name_and_keeps_what_both_have(run):
+    run = override(run, "encoder.blocks.0.residual.dropout", 0.3)
+    for name in ("pre", "residual/pre"):
+        residual = override(run, "encoder.blocks.0.residual", name).encoder.get("blocks.0.residual")
+        assert residual.kind == "pre" and residual.args["dropout"] == 0.3
+        assert residual.args["norm"].to_dict() == run.encoder.get("blocks.0.residual.norm").to_dict()
+    assert override(run, "stages.0.schedule", "cosine").stages[0].schedule.kind == "cosine"
+    turned = override(run, "encoder.blocks.0.mixer.position", "position/rope").encoder
+    assert turned.get("blocks.0.mixer.position").kind == "rope"
+
+
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
@@ -73,6 +84,8 @@ def test_every_part_of_a_run_can_be_said_by_its_path(run):
         ("seed.low", 1, "nothing stands below it"),
         ("seed", True, "is 0, so it cannot be true"),
         ("stages.0.optim", {"kind": "ffn/mlp", "hidden": 4}, "is of the room optim, so it cannot be ffn/mlp"),
+        ("encoder.blocks.0.residual", "ppre", "no residual method 'ppre'; there are: "),
+        ("encoder.blocks.0.residual", {"kind": "residual/pre"}, "residual/pre needs norm"),
     ],
 )
 def test_a_wrong_override_says_what_there_is(run, path, value, says):

@@ -18,7 +18,7 @@ from bertsmith.corpus.chunk import SUFFIXES, Chunk, chunks, name_of, write_shard
 from bertsmith.corpus.encode import Encoder
 from bertsmith.corpus.parent import die_with_parent
 from bertsmith.corpus.read import documents
-from bertsmith.corpus.skips import Skips
+from bertsmith.corpus.skips import Skips, told
 from bertsmith.corpus.sources import STDIN, sources
 from bertsmith.files import sweep, write_atomic
 from bertsmith.tokenizer.load import load_tokenizer, special_ids
@@ -232,6 +232,11 @@ def _begin(tokenizer: str) -> None:
 def _work(piece: Chunk, folder: Path, record: Path) -> dict[str, Any]:
     assert _encoder is not None
     return write_shard(piece, _encoder, folder, record)
+
+
+def skipped(manifest: dict[str, Any]) -> str:
+    """What was left out or mended, one line a reason: how often, why, the first places. Empty if nothing was."""
+    return told(manifest["skipped"], manifest["skipped_first"])
 
 
 def _manifest(

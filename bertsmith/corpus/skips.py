@@ -26,4 +26,10 @@ class Skips:
 
     def message(self) -> str:
         """One line a reason: how often, why, the first places. Empty if nothing was skipped."""
-        return "\n".join(f"{n} x {why} (first: {', '.join(self.where[why])})" for why, n in self.count.items())
+        return told(self.count, self.where)
+
+
+def told(count: dict[str, int], where: dict[str, list[str]]) -> str:
+    """One line a reason: how often, why, and the first places where they are known."""
+    first = {why: f" (first: {', '.join(where[why])})" if why in where else "" for why in count}
+    return "\n".join(f"{n} x {why}{first[why]}" for why, n in count.items())
