@@ -36,7 +36,8 @@ def attention(
     Returns:
         y_BNTH.
     """
-    form = _force.get() or choose(q_BNTH.device.type, k_BNSH.shape[2], dropout)
+    forced = "" if torch.compiler.is_compiling() else _force.get()
+    form = forced or choose(q_BNTH.device.type, k_BNSH.shape[2], dropout)
     return FORMS[form](q_BNTH, k_BNSH, v_BNSH, mask, scale, dropout)
 
 
@@ -85,9 +86,10 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     at memory speed. The rate is moved by less than 0.2 % so that 1 / (1 - p) is exact in x's precision and the
     expectation stays x.
     """
-    rng = _bits.get()
     if not p or not training:
         return x
+    # a compiler traces no context variables; it draws by itself
+    rng = None if torch.compiler.is_compiling() else _bits.get()
     if rng is None or x.device.type != "cpu":
         return F.dropout(x, p, True)
     gain = torch.tensor(1 / (1 - p), dtype=x.dtype).item()

@@ -22,6 +22,7 @@ class Layout:
         type_BT: int64 token types (sentence A or B), or None for all 0.
         see_BTT: bool, who may read whom beyond "same document", or None.
         whole: True if every row is one document without padding, so that no mask is needed.
+        extra: what else is known of each token, by name, [B, T, ...]: boxes on a page, marks of global tokens.
         scratch: what layers leave for later layers; it lives for one pass (see `fresh`).
     """
 
@@ -32,6 +33,7 @@ class Layout:
     type_BT: Tensor | None = None
     see_BTT: Tensor | None = None
     whole: bool = False
+    extra: dict[str, Tensor] = field(default_factory=dict)
     scratch: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -65,7 +67,8 @@ class Layout:
             name: None if (x := getattr(self, name)) is None else x.to(device, non_blocking=True)
             for name in ("segment_BT", "position_BT", "before_B", "type_BT", "see_BTT")
         }
-        return replace(self, scratch={}, **move)
+        extra = {name: x.to(device, non_blocking=True) for name, x in self.extra.items()}
+        return replace(self, extra=extra, scratch={}, **move)
 
     def fresh(self) -> "Layout":
         """The same with an empty scratch: an encoder begins with it, so that no pass sees what another left."""
@@ -115,6 +118,7 @@ class Layout:
             position_BT=self.position_BT.gather(1, index_BT),
             type_BT=gather(self.type_BT),
             see_BTT=see,
+            extra={k: x[torch.arange(len(x), device=x.device)[:, None], index_BT] for k, x in self.extra.items()},
             scratch={},
         )
 

@@ -15,11 +15,12 @@ from safetensors.torch import save as to_bytes
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+from bertsmith import hf
 from bertsmith.checkpoint import Trained
 from bertsmith.encoder import Encoder
 from bertsmith.files import write_atomic
 from bertsmith.head import Head
-from bertsmith.hf import bert, hub
+from bertsmith.hf import hub
 from bertsmith.layout import Layout
 from bertsmith.learner import build
 from bertsmith.linear import apply_changes, load_tensors, tensors
@@ -74,6 +75,7 @@ class Model:
         max_length: tokens in a text at the most, [CLS] and [SEP] counted.
         cut: how many texts were cut by the last call.
         report: what `finetune` measured, plain JSON.
+        origin: the config.json that it was opened from, if it had one.
     """
 
     def __init__(
@@ -87,10 +89,12 @@ class Model:
         pooling: str = "mean",
         max_length: int = 512,
         report: dict[str, Any] | None = None,
+        origin: dict[str, Any] | None = None,
     ):
         self.spec, self.bundle, self.head_spec, self.task = spec, bundle.eval(), head_spec, task
         self.labels, self.pooling, self.max_length, self.cut = labels or [], pooling, max_length, 0
         self.report: dict[str, Any] = report or {}
+        self.origin: dict[str, Any] = origin or {}
         self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -245,18 +249,28 @@ class Model:
                 found[i] = Prediction(label, dict(zip(self.labels, map(float, row), strict=False)))
         return found[0] if alone else [found[i] for i in range(len(rows))]
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, stock: str = "") -> None:
         """Write a directory that `load` opens and, where a stock class exists, `transformers` and `sentence-transformers`.
 
         Every file is written whole or not at all, bertsmith.json last.
+
+        Args:
+            stock: the model_type that it shall be for others ("roberta"); "": that which it came from, or any that fits.
+
+        Raises:
+            ValueError: `stock` was asked for and cannot hold this model; it names what does not fit.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         held = {k: v.detach().cpu().contiguous() for k, v in tensors(self.bundle).items()}
-        stock = None if self.encoder.changes else bert.config(self.spec, self.head_spec)
+        if stock and self.encoder.changes:
+            raise ValueError(f"a stock {stock} holds no edits and grafts: bake them first, or save without stock=")
+        config = hf.to_stock(self.spec, self.head_spec, stock, self.origin) if stock else None
+        if not stock and not self.encoder.changes:
+            config = hf.find_stock(self.spec, self.head_spec, self.origin)
         about = {
             "format": FORMAT,
-            "names": "transformers" if stock else "bertsmith",
+            "names": "transformers" if config else "bertsmith",
             "encoder": self.spec.to_dict(),
             "changes": to_plain(self.encoder.changes),
             "head": to_plain(self.head_spec),
@@ -267,11 +281,11 @@ class Model:
             "report": self.report,
         }
         write_atomic(folder / "tokenizer.json", self.tokenizer.to_str(pretty=True))
-        if stock:
-            architecture, config = stock
-            config["pad_token_id"] = self.tokenizer.token_to_id("[PAD]") or 0
+        if config:
+            if self.tokenizer.token_to_id("[PAD]") is not None:
+                config["pad_token_id"] = self.tokenizer.token_to_id("[PAD]")
             config |= _labels_of(self.labels, self.task)
-            held = bert.write(architecture, held, self.spec.args["depth"])
+            held = hf.write(config, held)
             for name, text in _stock_files(self, config).items():
                 (folder / name).parent.mkdir(exist_ok=True)
                 write_atomic(folder / name, json.dumps(text, indent=1))
@@ -296,9 +310,8 @@ def load(source: str | Path, revision: str = "") -> Model:
     if not (folder / "config.json").exists():
         raise ValueError(f"{folder} has neither bertsmith.json nor config.json: it is not a model's directory")
     config = json.loads((folder / "config.json").read_text())
-    if config.get("model_type") != bert.MODEL_TYPE:
-        raise ValueError(f"model_type {config.get('model_type')!r} cannot be opened; there is: {bert.MODEL_TYPE}")
-    spec, head_spec, held = bert.read(config, _weights(folder))
+    hf.family_of(config)  # a type that we do not open is said before its weights are looked for
+    spec, head_spec, held = hf.read(config, _weights(folder))
     names = [v for _, v in sorted(((int(k), v) for k, v in (config.get("id2label") or {}).items()))]
     labels, task = names, None
     if head_spec is not None and head_spec.kind in ("linear", "token"):
@@ -309,7 +322,7 @@ def load(source: str | Path, revision: str = "") -> Model:
     else:
         labels = []
     model = _assemble(spec, [], head_spec, held, load_tokenizer(folder), task, labels, max(len(labels), 0))
-    model.pooling = _pooling(folder)
+    model.pooling, model.origin = _pooling(folder), config
     model.max_length = _max_length(folder, spec)
     return model
 
@@ -330,12 +343,14 @@ def _load_ours(folder: Path) -> Model:
         )
     spec, changes, head_spec, task = (from_plain(about[k]) for k in ("encoder", "changes", "head", "task"))
     held = _weights(folder)
+    config: dict[str, Any] = {}
     if about["names"] == "transformers":
         config = json.loads((folder / "config.json").read_text())
-        held = bert.read(config, held)[2]
+        held = hf.read(config, held)[2]
     outputs = task.build(about["labels"]).outputs if task else len(about["labels"])
     model = _assemble(spec, changes, head_spec, held, load_tokenizer(folder), task, about["labels"], outputs)
     model.pooling, model.max_length, model.report = about["pooling"], about["max_length"], about["report"]
+    model.origin = config
     return model
 
 

@@ -9,6 +9,7 @@ from golden.make import tokenizer
 from safetensors.torch import load_file, save_file
 
 import bertsmith
+from bertsmith import hf
 from bertsmith.hf import bert
 from bertsmith.layout import Layout
 from bertsmith.linear import load_tensors, tensors
@@ -42,7 +43,7 @@ def reference(kind, seed=0, dropout=0.0, **more):
 def ours(theirs, tmp_path):
     theirs.save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
-    spec, head_spec, held = bert.read(config, load_file(tmp_path / "model.safetensors"))
+    spec, head_spec, held = hf.read(config, load_file(tmp_path / "model.safetensors"))
     encoder = spec.build()
     bundle = Bundle(encoder, head_spec.build(encoder, 3) if head_spec else None)
     load_tensors(bundle, held)
@@ -88,7 +89,7 @@ def test_outputs_and_every_gradient(kind, tmp_path):
         (a * weight).sum().backward(retain_graph=True)
         (b * weight).sum().backward(retain_graph=True)
     grads = {k: v.grad for k, v in tensors(bundle).items()}
-    want = bert.read(
+    want = hf.read(
         theirs.config.to_dict() | {"architectures": [kind]}, {n: p.grad for n, p in theirs.named_parameters()}
     )[2]
     assert grads.keys() == want.keys() and len(grads) == len(dict(theirs.named_parameters()))

@@ -47,7 +47,8 @@ def test_every_pool_and_head_is_exported(room, kind):
 
 
 PIECES = [
-    pytest.param(r, k, id=f"{r}/{k}") for r, k in kinds("position", "ffn", "norm", "residual", "mixer", "embedding")
+    pytest.param(r, k, id=f"{r}/{k}")
+    for r, k in kinds("act", "core", "position", "ffn", "norm", "residual", "mixer", "embedding")
 ]
 
 

@@ -123,7 +123,7 @@ def test_glu_is_its_formula(act):
     gate, up = (x.numpy() @ w[f"{n}.weight"].T + w[f"{n}.bias"] for n in ("gate", "up"))
     gate = {"sigmoid": sigmoid(gate), "silu": gate * sigmoid(gate), "relu": np.maximum(gate, 0), "none": gate}[act]
     equal(piece(x, layout()), (gate * up) @ w["down.weight"].T + w["down.bias"])
-    with pytest.raises(ValueError, match="no activation 'nope'; there are: gelu, relu"):
+    with pytest.raises(ValueError, match="no act method 'nope'; there are: gelu"):
         ffn("glu", hidden=3, act="nope").build(4)
 
 

@@ -34,7 +34,7 @@ from bertsmith.masking import NOT_ASKED
 from bertsmith.spec import Spec, find_slot, from_plain, to_plain
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}  # float32, the same sums in another order
-NETWORK = ("embedding", "position", "mixer", "ffn", "norm", "residual", "block", "encoder")
+NETWORK = ("act", "core", "embedding", "position", "mixer", "ffn", "norm", "residual", "block", "encoder")
 
 
 def every(*rooms):

@@ -12,7 +12,7 @@ import pytest
 import torch
 from toy import documents, padded, wake
 
-from bertsmith import checkpoint
+from bertsmith import checkpoint, hf
 from bertsmith.checkpoint import Trained
 from bertsmith.corpus.prepare import prepare
 from bertsmith.data import data
@@ -46,7 +46,7 @@ def pair():
         max_position_embeddings=40, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
         attn_implementation="eager")  # fmt: skip
     theirs = wake(transformers.BertModel(config, add_pooling_layer=False).eval())
-    spec, _, held = bert.read(config.to_dict(), theirs.state_dict())
+    spec, _, held = hf.read(config.to_dict(), theirs.state_dict())
     ours = spec.build().eval()
     load_tensors(ours, {k.removeprefix("encoder."): v for k, v in held.items()})
     return theirs, ours
@@ -150,7 +150,7 @@ def test_bitfit_trains_what_peft_trains_with_bias_all():
     backward(x, y, layout.real_BT)
     grads = {n.removeprefix("base_model.model.").replace(".base_layer", ""): p.grad
              for n, p in wrapped.named_parameters() if p.requires_grad and "lora_" not in n}  # fmt: skip
-    _, _, want = bert.read(theirs.config.to_dict(), grads)
+    _, _, want = hf.read(theirs.config.to_dict(), grads)
     select = selects("bitfit").build()
     mine = {f"encoder.{n}": p for n, p in ours.named_parameters() if select(f"encoder.{n}", p)}
     assert mine.keys() == want.keys() and len(mine) == 1 + 8 * DEPTH

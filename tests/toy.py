@@ -14,7 +14,9 @@ LENGTHS = (9, 6, 4)
 
 # Where in the toy encoder a piece of a room stands; the rooms, never the kinds, are listed.
 PLACES = {
+    "act": ["blocks.*.ffn.act"],
     "block": ["blocks.*"],
+    "core": ["blocks.*.mixer.core"],
     "embedding": ["embedding"],
     "encoder": [],
     "ffn": ["blocks.*.ffn"],

@@ -4,14 +4,13 @@ Shazeer 2020, arXiv:2002.05202, eq. 6 (GEGLU, the default, as in ModernBERT; ReG
 the bilinear form beside it) and eq. 5 with `act="sigmoid"` (GLU, Dauphin et al. 2016, arXiv:1612.08083).
 """
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from bertsmith.act import build_act
 from bertsmith.ffn import FFN
 from bertsmith.layout import Layout
 from bertsmith.linear import Linear
-
-ACTS = {"gelu": F.gelu, "relu": F.relu, "silu": F.silu, "sigmoid": F.sigmoid, "none": lambda x: x}
+from bertsmith.spec import Spec
 
 
 class GLU(FFN):
@@ -21,13 +20,11 @@ class GLU(FFN):
     reads = ("gate", "up")
     example = {"hidden": 24}
 
-    def __init__(self, dim: int, *, hidden: int, act: str = "gelu", bias: bool = False, out_bias: bool = False):
+    def __init__(self, dim: int, *, hidden: int, act: Spec | str = "gelu", bias: bool = False, out_bias: bool = False):
         super().__init__(dim)
-        if act not in ACTS:
-            raise ValueError(f"ffn/glu has no activation {act!r}; there are: {', '.join(ACTS)}")
         self.gate, self.up = Linear(dim, hidden, bias), Linear(dim, hidden, bias)
         self.down = Linear(hidden, dim, out_bias)
-        self.act = ACTS[act]
+        self.act = build_act(act)
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         return self.down(self.act(self.gate(x_BTD)) * self.up(x_BTD))

@@ -3,20 +3,13 @@
 Vaswani et al. 2017, arXiv:1706.03762, eq. 2; GELU as in BERT (Hendrycks & Gimpel 2016, arXiv:1606.08415).
 """
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from bertsmith.act import build_act
 from bertsmith.ffn import FFN
 from bertsmith.layout import Layout
 from bertsmith.linear import Linear
-
-ACTS = {
-    "gelu": F.gelu,
-    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "relu": F.relu,
-    "silu": F.silu,
-    "tanh": F.tanh,
-}
+from bertsmith.spec import Spec
 
 
 class MLP(FFN):
@@ -24,11 +17,9 @@ class MLP(FFN):
     reads = ("up",)
     example = {"hidden": 24}
 
-    def __init__(self, dim: int, *, hidden: int, act: str = "gelu", bias: bool = True):
+    def __init__(self, dim: int, *, hidden: int, act: Spec | str = "gelu", bias: bool = True):
         super().__init__(dim)
-        if act not in ACTS:
-            raise ValueError(f"no activation {act!r}; there are: {', '.join(ACTS)}")
-        self.up, self.down, self.act = Linear(dim, hidden, bias), Linear(hidden, dim, bias), ACTS[act]
+        self.up, self.down, self.act = Linear(dim, hidden, bias), Linear(hidden, dim, bias), build_act(act)
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         return self.down(self.act(self.up(x_BTD)))

@@ -1,0 +1,264 @@
+"""Every family equal to `transformers`: outputs, losses, every gradient, seeded dropout, weights and config there and back.
+
+A family is tested because there is a file for it in tests/families; its cases say what is peculiar to it.
+"""
+
+import importlib
+import json
+import pkgutil
+
+import families
+import pytest
+import torch
+import torch.nn.functional as F
+from families import LABELS, VOCAB
+from golden.make import tokenizer
+from safetensors.torch import load_file
+from toy import states
+
+import bertsmith
+from bertsmith import hf
+from bertsmith.layout import Layout
+from bertsmith.linear import load_tensors, tensors
+from bertsmith.model import Bundle, Model
+from bertsmith.spec import from_plain
+
+transformers = pytest.importorskip("transformers")
+CLOSE = {"rtol": 1e-4, "atol": 2e-6}  # float32, a few hundred additions in another order
+GRADIENT = {"rtol": 1e-3, "atol": 1e-5}  # the same, backwards; sums over all tokens of a batch
+
+MODULES = {m.name: importlib.import_module(f"families.{m.name}") for m in pkgutil.iter_modules(families.__path__)}
+CASES = [pytest.param(c, id=str(c)) for m in MODULES.values() for c in m.CASES]
+FIRST = [pytest.param(c, id=str(c)) for m in MODULES.values() for c in m.CASES if c.stock.endswith("Model")]
+
+
+def reference(case, dropout=0.0, seed=0):
+    torch.manual_seed(seed)
+    fields = case.sizes | dict.fromkeys(case.dropouts, dropout) | case.fields
+    config = getattr(transformers, case.config)(**fields)
+    config._attn_implementation = "eager"
+    model = getattr(transformers, case.stock)(config)
+    g = torch.Generator().manual_seed(1)
+    for p in model.parameters():  # biases and norms away from 0 and 1, or their places could be exchanged unseen
+        p.data += 0.05 * torch.randn(p.shape, generator=g)
+    if case.prepare is not None:
+        case.prepare(model)
+    return model
+
+
+def ours(theirs, case, folder):
+    """(our bundle, encoder spec, head spec) of what they save."""
+    theirs.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    spec, head, held = hf.read(config, load_file(folder / "model.safetensors"))
+    encoder = spec.build()
+    bundle = Bundle(encoder, head.build(encoder, LABELS) if head else None)
+    load_tensors(bundle, held)
+    return bundle.train(theirs.training), spec, head
+
+
+def batch(case, padding=True):
+    """(what the reference is given, ids, our layout): rows of several lengths, or full rows."""
+    g = torch.Generator().manual_seed(0)
+    T = case.length
+    token_BT = torch.randint(5, VOCAB, (3, T), generator=g)
+    lengths = [T, max(2, 2 * T // 3), max(2, T // 3)] if padding and not case.reads_padding else [T] * 3
+    keep_BT = (torch.arange(T) < torch.tensor(lengths)[:, None]).long()
+    type_BT = torch.randint(0, 2, (3, T), generator=g) * keep_BT
+    given = {"input_ids": token_BT * keep_BT + (1 - keep_BT), "attention_mask": keep_BT}
+    if case.types:
+        given["token_type_ids"] = type_BT
+    more, extra = case.inputs(g, token_BT, keep_BT) if case.inputs else ({}, {})
+    layout = Layout.padded(keep_BT, type_BT if case.types else None)
+    layout.extra.update(extra)
+    return given | more, given["input_ids"], layout
+
+
+def pairs(case, theirs, bundle, padding=True, **labels):
+    """[(theirs, ours)] of one pass, and their whole output."""
+    given, token_BT, layout = batch(case, padding)
+    out, x_BTD, real = theirs(**given, **labels), bundle.encoder(token_BT, layout), layout.real_BT
+    if case.pairs is not None:
+        return case.pairs(out, bundle, x_BTD, layout, real), out
+    kind = bundle.head and type(bundle.head).__module__.rpartition(".")[2]
+    if kind is None or kind == "vector":
+        found = [(out.last_hidden_state[real], x_BTD[real])]
+        return found + ([(out.pooler_output, bundle.head(x_BTD, layout))] if kind else []), out
+    y = bundle.head(x_BTD, layout)
+    if kind == "bert_pretraining":
+        first = out["prediction_logits"] if "prediction_logits" in out else out["logits"]
+        follows = bundle.head.follows(x_BTD, layout)
+        return [(first[real], y[real]), (out.seq_relationship_logits, follows)], out
+    if kind == "span":
+        return [(out.start_logits[real], y[real][:, 0]), (out.end_logits[real], y[real][:, 1])], out
+    return [(out.logits[real], y[real]) if y.dim() == 3 else (out.logits, y)], out
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("padding", [True, False], ids=["padded", "full"])
+def test_outputs_and_every_gradient(case, padding, tmp_path):
+    theirs = reference(case).train()
+    bundle, spec, _ = ours(theirs, case, tmp_path)
+    found, _ = pairs(case, theirs, bundle, padding)
+    g = torch.Generator().manual_seed(1)
+    total_a = total_b = torch.zeros(())
+    for a, b in found:
+        torch.testing.assert_close(b, a, **CLOSE)
+        weight = torch.randn(a.shape, generator=g)
+        total_a, total_b = total_a + (a * weight).sum(), total_b + (b * weight).sum()
+    total_a.backward()
+    total_b.backward()
+    config = json.loads((tmp_path / "config.json").read_text())
+    saved = load_file(tmp_path / "model.safetensors")
+    named = dict(theirs.named_parameters())
+    want = hf.read(config, {n: p.grad for n, p in named.items() if n in saved and p.grad is not None})[2]
+    grads = {k: v.grad for k, v in tensors(bundle).items() if v.grad is not None}
+    silent = {n for n, p in named.items() if n in saved and p.grad is None}
+    assert all(any(u in n for u in (*case.unused, "pooler.")) for n in silent), silent
+    assert set(want) <= set(grads) and all(not grads[k].abs().max() > 0 for k in set(grads) - set(want))
+    for k, v in want.items():
+        torch.testing.assert_close(grads[k], v, **GRADIENT, msg=lambda m, k=k: f"{k}: {m}")
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_seeded_dropout(case, tmp_path):
+    if case.dropout_differs:
+        pytest.skip(case.dropout_differs)
+    theirs = reference(case, dropout=0.2).train()
+    bundle, _, _ = ours(theirs, case, tmp_path)
+    given, token_BT, layout = batch(case)
+    torch.manual_seed(7)
+    a = theirs(**given).last_hidden_state[layout.real_BT]
+    torch.manual_seed(7)
+    b = bundle.encoder(token_BT, layout)[layout.real_BT]
+    torch.testing.assert_close(b, a, **CLOSE)
+    assert not torch.allclose(a, theirs.eval()(**given).last_hidden_state[layout.real_BT])
+
+
+@pytest.mark.parametrize("case", [c for c in CASES if "ForMaskedLM" in c.id or "ForSequenceClass" in c.id])
+def test_the_loss_of_the_reference(case, tmp_path):
+    """Cross-entropy over what is asked: what `objective.loss` is."""
+    theirs = reference(case).train()
+    bundle, _, head = ours(theirs, case, tmp_path)
+    _, token_BT, layout = batch(case)
+    if head.kind == "linear":
+        label = torch.tensor([0, 2, 1])
+        (((_, y),), out) = pairs(case, theirs, bundle, labels=label)
+        torch.testing.assert_close(F.cross_entropy(y, label), out.loss, **CLOSE)
+        return
+    label_BT = torch.full_like(token_BT, -100)
+    label_BT[0, 3], label_BT[1, 2], label_BT[2, 1] = 9, 30, 17
+    (((_, y),), out) = pairs(case, theirs, bundle, labels=label_BT)
+    want = F.cross_entropy(y, label_BT[layout.real_BT])
+    torch.testing.assert_close(want, out.loss, **CLOSE)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("remembers", [True, False], ids=["same", "computed"])
+def test_weights_and_config_there_and_back(case, remembers, tmp_path):
+    """Bit for bit; "computed": the config is made of our spec alone and opens in `transformers` with the same outputs."""
+    theirs = reference(case).eval()
+    bundle, spec, head = ours(theirs, case, tmp_path / "theirs")
+    before = json.loads((tmp_path / "theirs/config.json").read_text())
+    labels = [f"LABEL_{i}" for i in range(LABELS)] if head and head.kind in ("linear", "token") else []
+    model = Model(spec, bundle, tokenizer(VOCAB), head, labels=labels, origin=before if remembers else None)
+    model.save(tmp_path / "ours", stock=before["model_type"])
+    a, b = (load_file(tmp_path / d / "model.safetensors") for d in ("theirs", "ours"))
+    unused = hf.family_of(before).unused
+    assert b.keys() <= a.keys() and all(any(u in k for u in (*unused, "pooler.")) for k in a.keys() - b.keys())
+    assert all(torch.equal(a[k], b[k]) for k in b)
+    after = json.loads((tmp_path / "ours/config.json").read_text())
+    if remembers:
+        assert {k: v for k, v in after.items() if k in before and k != "pad_token_id"} == {
+            k: v for k, v in before.items() if k != "pad_token_id"
+        }
+    again, info = getattr(transformers, case.stock).from_pretrained(
+        tmp_path / "ours", output_loading_info=True, num_labels=theirs.config.num_labels, attn_implementation="eager"
+    )
+    assert not info["unexpected_keys"] and not {k for k in info["missing_keys"] if not any(u in k for u in unused)}
+    if case.prepare is not None:
+        case.prepare(again)
+    given, _, layout = batch(case)
+    x, y = (m.eval()(**given)[0] for m in (theirs, again))
+    torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
+    opened = bertsmith.load(tmp_path / "ours")
+    assert opened.spec == spec and opened.head_spec == head
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_packed_equals_padded(case, tmp_path):
+    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
+    if not case.packs:
+        assert any(vars(type(m)).get("crosses") for m in bundle.modules()), "it must say that it crosses documents"
+        return
+    _, token_BT, pad = batch(case)
+    lengths = pad.real_BT.sum(1).tolist()
+    flat = lambda x: torch.cat([x[i, :n] for i, n in enumerate(lengths)])[None]  # noqa: E731
+    segment = torch.cat([torch.full((n,), i + 1) for i, n in enumerate(lengths)])[None]
+    pack = Layout.of(segment, flat(pad.position_BT), None if pad.type_BT is None else flat(pad.type_BT))
+    pack.extra.update({k: flat(x) for k, x in pad.extra.items()})
+    with torch.no_grad():
+        x, y = bundle.encoder(token_BT, pad), bundle.encoder(flat(token_BT), pack)
+    torch.testing.assert_close(states(y, pack), states(x, pad), **CLOSE)
+
+
+class _Whole(torch.nn.Module):
+    def __init__(self, encoder, extra):
+        super().__init__()
+        self.encoder, self.names = encoder, list(extra)
+
+    def forward(self, token_BT, keep_BT, *extra):
+        layout = Layout.padded(keep_BT)
+        layout.extra.update(zip(self.names, extra, strict=True))
+        return self.encoder(token_BT, layout)
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_compiles_whole(case, tmp_path):
+    if case.no_compile:
+        pytest.skip(case.no_compile)
+    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
+    _, token_BT, layout = batch(case)
+    whole = _Whole(bundle.encoder, layout.extra)
+    given = (token_BT, layout.real_BT.long(), *layout.extra.values())
+    torch._dynamo.reset()
+    with torch.no_grad():
+        got, want = torch.compile(whole, fullgraph=True, backend="eager")(*given), whole(*given)
+    torch.testing.assert_close(got, want, **CLOSE)
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_is_exported_with_batch_and_length_open(case, tmp_path):
+    if case.no_export:
+        pytest.skip(case.no_export)
+    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
+    _, token_BT, layout = batch(case)
+    whole = _Whole(bundle.encoder, layout.extra)
+    given = (token_BT, layout.real_BT.long(), *layout.extra.values())
+    rows, length = torch.export.Dim("rows", min=1, max=64), torch.export.Dim("length", min=2, max=32)
+    shape = {0: rows, 1: length}
+    shapes = (shape, shape, *([tuple(shape for _ in layout.extra)] if layout.extra else []))
+    program = torch.export.export(whole, given, dynamic_shapes=shapes).module()
+    fewer = tuple(x[:2, : case.length - 3] for x in given)
+    with torch.no_grad():
+        torch.testing.assert_close(program(*fewer), whole(*fewer), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "config, fields, says", [x for m in MODULES.values() for x in m.REFUSED], ids=lambda x: x if type(x) is str else ""
+)
+def test_what_we_do_not_have_is_refused_by_name(config, fields, says):
+    made = getattr(transformers, config)().to_dict() | {"architectures": None} | fields
+    with pytest.raises(ValueError, match=says):
+        hf.read(made, {})
+
+
+@pytest.mark.parametrize(
+    "name, path, value, says", [(n, *x) for n, m in MODULES.items() for x in m.CANNOT_HOLD], ids=lambda x: str(x)[:30]
+)
+def test_what_the_other_format_cannot_hold_is_refused_by_name(name, path, value, says, tmp_path):
+    case = MODULES[name].CASES[0]
+    config = reference(case).config.to_dict()
+    spec = hf.family_of(config).spec(config)
+    with pytest.raises(ValueError, match=says):
+        hf.to_stock(spec.replace(path, from_plain(value)), None, config["model_type"])
