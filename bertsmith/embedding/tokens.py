@@ -1,32 +1,47 @@
 """Sum of token, position and token-type embeddings, normalised, dropped out.
 
-BERT, Devlin et al. 2018, arXiv:1810.04805, fig. 2.
+BERT, Devlin et al. 2018, arXiv:1810.04805, fig. 2. Tables narrower than the encoder, and a projection, as in ALBERT, Lan et
+al. 2019, arXiv:1909.11942, section 3.1.
 """
 
 from torch import Tensor
 
 from bertsmith.embedding import Embed
 from bertsmith.layout import Layout
-from bertsmith.linear import Dropout, Embedding
+from bertsmith.linear import Dropout, Embedding, Linear
 from bertsmith.spec import Spec
 
 
 class Tokens(Embed):
+    """`width` of the tables; 0: that of the encoder, with no projection."""
+
     paper = "arXiv:1810.04805"
     example = {"vocab": 50, "position": {"kind": "position/learned", "length": 64}, "norm": {"kind": "norm/layer"}}
 
     def __init__(
-        self, dim: int, heads: int, *, vocab: int, position: Spec, norm: Spec, types: int = 0, dropout: float = 0.0
+        self,
+        dim: int,
+        heads: int,
+        *,
+        vocab: int,
+        position: Spec,
+        norm: Spec,
+        types: int = 0,
+        dropout: float = 0.0,
+        width: int = 0,
     ):
         super().__init__(dim, heads)
-        self.table = Embedding(vocab, dim)
-        self.types = Embedding(types, dim) if types else None
-        self.position, self.norm = position.build(dim, heads, dim // heads), norm.build(dim)
+        wide = width or dim
+        self.table = Embedding(vocab, wide)
+        self.types = Embedding(types, wide) if types else None
+        self.position, self.norm = position.build(wide, heads, dim // heads), norm.build(wide)
         self.drop = Dropout(dropout)
+        self.project = Linear(wide, dim) if width else None
 
     def forward(self, token_BT: Tensor, layout: Layout) -> Tensor:
         x_BTD = self.table(token_BT)
         if self.types is not None:
             type_BT = token_BT.new_zeros(()) if layout.type_BT is None else layout.type_BT
             x_BTD = x_BTD + self.types(type_BT)
-        return self.drop(self.norm(self.position.add(x_BTD, layout), layout))
+        x_BTD = self.drop(self.norm(self.position.add(x_BTD, layout), layout))
+        return x_BTD if self.project is None else self.project(x_BTD)
