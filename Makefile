@@ -26,6 +26,7 @@ check: $(VENV)/installed-test
 docs: $(VENV)/installed
 	$(BIN)/python -m bertsmith.methods docs/methods.md
 	$(BIN)/python -m bertsmith.systems docs/systems docs/systems.md
+	$(BIN)/python -m bertsmith.families docs/families.md
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "bertsmith needs Python 3.11 or later, and none was found; install one or say make PYTHON=/path/to/python" >&2; exit 2; }

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import io
+import json
 import lzma
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from bertsmith import cli, methods, systems
+from bertsmith import cli, families, methods, systems
 from bertsmith.demo import ASSETS
 from bertsmith.spec import rooms
 
@@ -107,6 +108,12 @@ def test_every_link_leads_somewhere(page):
 
 def test_the_methods_page_is_current():
     assert (ROOT / "docs/methods.md").read_text() == methods.markdown(), "stale: run `make docs`"
+
+
+def test_the_families_page_is_current():
+    stored = ROOT / "docs/results/families.json"
+    wanted = families.page(json.loads(stored.read_text()) if stored.exists() else {})
+    assert (ROOT / "docs/families.md").read_text() == wanted, "stale: run `make docs`"
 
 
 def test_the_systems_page_is_current():

@@ -22,7 +22,7 @@ LAYERS = [
     "train model texts",
     "pseudo blimp evaluate tuning",
     "recipes report",
-    "methods systems pretrain",
+    "methods systems pretrain families",
     "demo",
     "cli",
     "__main__",
