@@ -123,7 +123,7 @@ def main() -> None:
     if given.data is None:
         parser.error("say where the data are: --data FOLDER, or BERTSMITH_DATA")
     folder = Path(given.data) / "tasks"
-    out: dict[str, Any] = about() | {"arguments": vars(given), "results": []}
+    out: dict[str, Any] = about() | {"results": []}
     for path in given.models:
         loaded = bertsmith.load(path)
         for name in given.tasks:
@@ -151,7 +151,7 @@ def main() -> None:
                     baselines=weights == "given",
                 )
                 entry = {
-                    "model": path,
+                    "model": Path(path).name,
                     "weights": weights,
                     "task": name,
                     "metric": METRICS[name],
