@@ -106,6 +106,22 @@ def random_twin(model: Model, seed: int) -> Model:
     return Model(model.spec, Bundle(encoder, None), model.tokenizer, pooling=model.pooling, max_length=model.max_length)
 
 
+def summary(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """Task (metric) -> who -> its figure: mean of the seeds with the 95 % interval, and the baselines."""
+    found: dict[str, Any] = {}
+    for entry in results:
+        lines = found.setdefault(f"{entry['task']} ({entry['metric']})", {})
+        value = entry["report"]["test"][entry["metric"]]
+        span = "" if value["low"] is None else f" [{value['low']:.3f}, {value['high']:.3f}]"
+        off = sum(1 for s in entry["report"]["seeds"] if s["degenerate"])
+        lost = f", {off} degenerate" if off else ""
+        lines[f"{entry['model']}, {entry['weights']} weights"] = f"{value['mean']:.3f}{span}{lost}"
+        for name, metrics in entry["report"]["baselines"].items():
+            if metrics[entry["metric"]] is not None:
+                lines[name] = f"{metrics[entry['metric']]:.3f}"
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="+", help="directories that bertsmith.load opens")
@@ -158,6 +174,7 @@ def main() -> None:
                     "report": tuned.report,
                 }
                 out["results"].append(entry | {"seconds": time.monotonic() - begin})
+                out["summary"] = summary(out["results"])
                 write_atomic(given.out, json.dumps(out, indent=1))
     for entry in out["results"]:
         value = entry["report"]["test"][entry["metric"]]

@@ -11,6 +11,8 @@ from bertsmith.spec import Spec
 
 
 class Sequential(Block):
+    """`ffn_residual`: that of the feed-forward, where it differs from the mixer's."""
+
     paper = "arXiv:1706.03762"
     example = {
         "mixer": {"kind": "mixer/attention"},
@@ -18,10 +20,21 @@ class Sequential(Block):
         "residual": {"kind": "residual/post", "norm": {"kind": "norm/layer"}},
     }
 
-    def __init__(self, dim: int, heads: int, layer: int, depth: int, *, mixer: Spec, ffn: Spec, residual: Spec):
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        layer: int,
+        depth: int,
+        *,
+        mixer: Spec,
+        ffn: Spec,
+        residual: Spec,
+        ffn_residual: Spec | None = None,
+    ):
         super().__init__(dim, heads, layer, depth)
         self.mixer, self.mixer_residual = mixer.build(dim, heads), residual.build(dim, layer, depth)
-        self.ffn, self.ffn_residual = ffn.build(dim), residual.build(dim, layer, depth)
+        self.ffn, self.ffn_residual = ffn.build(dim), (ffn_residual or residual).build(dim, layer, depth)
 
     def forward(self, x_BTD: Tensor, layout: Layout, source: tuple[Tensor, Layout] | None = None) -> Tensor:
         if source is not None:

@@ -1,10 +1,10 @@
-"""Sum of token, position and token-type embeddings, normalised, dropped out.
+"""Sum of token, position and token-type embeddings, and of those of further facts, normalised, dropped out.
 
 BERT, Devlin et al. 2018, arXiv:1810.04805, fig. 2. Tables narrower than the encoder, and a projection, as in ALBERT, Lan et
-al. 2019, arXiv:1909.11942, section 3.1.
+al. 2019, arXiv:1909.11942, section 3.1. Further facts: task ids as in ERNIE 2.0, Sun et al. 2019, arXiv:1907.12412, section 3.2.
 """
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertsmith.embedding import Embed
 from bertsmith.layout import Layout
@@ -13,7 +13,11 @@ from bertsmith.spec import Spec
 
 
 class Tokens(Embed):
-    """`width` of the tables; 0: that of the encoder, with no projection."""
+    """`width` of the tables; 0: that of the encoder, with no projection.
+
+    `types`: with one, as in RoBERTa, all tokens are of it, whatever the layout says. `facts`: {name: rows} of further
+    tables, read at `layout.extra[name]` [B, T]; at 0 for all tokens where the layout does not have it.
+    """
 
     paper = "arXiv:1810.04805"
     example = {"vocab": 50, "position": {"kind": "position/learned", "length": 64}, "norm": {"kind": "norm/layer"}}
@@ -29,19 +33,25 @@ class Tokens(Embed):
         types: int = 0,
         dropout: float = 0.0,
         width: int = 0,
+        facts: dict[str, int] = {},  # noqa: B006
     ):
         super().__init__(dim, heads)
         wide = width or dim
         self.table = Embedding(vocab, wide)
         self.types = Embedding(types, wide) if types else None
         self.position, self.norm = position.build(wide, heads, dim // heads), norm.build(wide)
+        self.facts = nn.ModuleDict({name: Embedding(rows, wide) for name, rows in facts.items()})
+        self.one_type = types == 1
         self.drop = Dropout(dropout)
         self.project = Linear(wide, dim) if width else None
 
     def forward(self, token_BT: Tensor, layout: Layout) -> Tensor:
         x_BTD = self.table(token_BT)
         if self.types is not None:
-            type_BT = token_BT.new_zeros(()) if layout.type_BT is None else layout.type_BT
-            x_BTD = x_BTD + self.types(type_BT)
-        x_BTD = self.drop(self.norm(self.position.add(x_BTD, layout), layout))
+            one = self.one_type or layout.type_BT is None
+            x_BTD = x_BTD + self.types(token_BT.new_zeros(()) if one else layout.type_BT)
+        x_BTD = self.position.add(x_BTD, layout)
+        for name, table in self.facts.items():
+            x_BTD = x_BTD + table(layout.extra[name] if name in layout.extra else token_BT.new_zeros(()))
+        x_BTD = self.drop(self.norm(x_BTD, layout))
         return x_BTD if self.project is None else self.project(x_BTD)

@@ -20,9 +20,9 @@ class BertPretraining(Head):
     paper = "arXiv:1810.04805"
     example = {"norm": {"kind": "norm/layer"}}
 
-    def __init__(self, encoder: Encoder, labels: int, *, norm: Spec):
+    def __init__(self, encoder: Encoder, labels: int, *, norm: Spec, act: Spec | str = "gelu"):
         super().__init__(encoder, labels)
-        self.masked_lm = heads("masked_lm", norm=norm).build(encoder, 0)
+        self.masked_lm = heads("masked_lm", norm=norm, act=act).build(encoder, 0)
         self.pool, self.next = pools("bert").build(encoder.dim), Linear(encoder.dim, 2)
 
     def logits(self, h_ND: Tensor, layout: Layout) -> Tensor:

@@ -79,6 +79,8 @@ def encoder_spec(config: Config) -> Spec:
     """The encoder of a config.json. Raises ValueError naming what we do not have."""
     if (kind := config.get("position_embedding_type", "absolute")) != "absolute":
         raise ValueError(f"position_embedding_type {kind!r} is not supported for BERT; only 'absolute' is")
+    if config.get("is_decoder"):
+        raise ValueError("is_decoder True is not supported: it reads from left to right, and only encoders are opened")
     return bert_encoder(
         depth=config["num_hidden_layers"],
         dim=config["hidden_size"],
@@ -129,26 +131,40 @@ def dropout_config(head: Spec) -> Config:
     return {"classifier_dropout": head.args["dropout"]}
 
 
+def lm_act(config: Config) -> str:
+    """The activation of BERT's heads: the encoder's."""
+    return act_of(config["hidden_act"])
+
+
+def bert_stocks(prefix: str) -> dict[str, Stock]:
+    """BERT's classes, for a family with the same heads and another prefix."""
+    pooler = both("head.pool.dense", prefix + "pooler.dense")
+    return {
+        "Model": Stock(lambda config: heads("vector", pool=pools("bert")), pooler),
+        "ForMaskedLM": Stock(
+            lambda config: heads("masked_lm", norm=lm_norm(config), act=lm_act(config)), lm_rows("head")
+        ),
+        "ForPreTraining": Stock(
+            lambda config: heads("bert_pretraining", norm=lm_norm(config), act=lm_act(config)),
+            [*lm_rows("head.masked_lm"), *pooler, *both("head.next", "cls.seq_relationship")],
+        ),
+        "ForSequenceClassification": Stock(
+            lambda config: heads("linear", pool=pools("bert"), dropout=classifier_dropout(config)),
+            [*pooler, *both("head.out", "classifier")],
+            dropout_config,
+        ),
+        "ForTokenClassification": Stock(
+            lambda config: heads("token", dropout=classifier_dropout(config)),
+            both("head.out", "classifier"),
+            dropout_config,
+        ),
+        "ForQuestionAnswering": Stock(lambda config: heads("span"), both("head.out", "qa_outputs")),
+    }
+
+
 POOLER = both("head.pool.dense", "bert.pooler.dense")
-STOCKS = {
-    "Model": Stock(lambda config: heads("vector", pool=pools("bert")), POOLER),
-    "ForMaskedLM": Stock(lambda config: heads("masked_lm", norm=lm_norm(config)), lm_rows("head")),
-    "ForPreTraining": Stock(
-        lambda config: heads("bert_pretraining", norm=lm_norm(config)),
-        [*lm_rows("head.masked_lm"), *POOLER, *both("head.next", "cls.seq_relationship")],
-    ),
-    "ForSequenceClassification": Stock(
-        lambda config: heads("linear", pool=pools("bert"), dropout=classifier_dropout(config)),
-        [*POOLER, *both("head.out", "classifier")],
-        dropout_config,
-    ),
-    "ForTokenClassification": Stock(
-        lambda config: heads("token", dropout=classifier_dropout(config)),
-        both("head.out", "classifier"),
-        dropout_config,
-    ),
-    "ForQuestionAnswering": Stock(lambda config: heads("span"), both("head.out", "qa_outputs")),
-}
+UNUSED = ("position_ids", "cls.predictions.decoder.", "cls.predictions.bias_dummy")
+STOCKS = bert_stocks("bert.")
 
 FAMILY = Family(
     types={"bert": "Bert"},
@@ -157,5 +173,5 @@ FAMILY = Family(
     config=encoder_config,
     rows=lambda config: ROWS,
     stocks=STOCKS,
-    unused=("position_ids", "cls.predictions.decoder.", "cls.predictions.bias_dummy"),
+    unused=UNUSED,
 )
