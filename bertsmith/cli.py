@@ -90,18 +90,22 @@ def demo(
 @tokenizer_app.command("train")
 def tokenizer_train(
     paths: Source,
-    out: Annotated[Path, typer.Option(help="Folder for tokenizer.json and vocab.txt.")],
+    out: Annotated[Path, typer.Option(help="Folder for tokenizer.json, and vocab.txt or vocab.json and merges.txt.")],
     size: Annotated[int, typer.Option(help="How many tokens.")] = 16384,
+    kind: Annotated[str, typer.Option(help="wordpiece, bpe or unigram; the family's own if not said.")] = "",
+    family: Annotated[
+        str, typer.Option(help="Whose special tokens and template: bert, roberta, albert, xlm-roberta, ...")
+    ] = "bert",
     cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Learn a WordPiece vocabulary from text."""
+    """Learn a vocabulary from text: BERT's WordPiece, or that of another family."""
     from bertsmith.corpus.skips import Skips
     from bertsmith.pretrain import find_data
-    from bertsmith.tokenizer.train import train_wordpiece
+    from bertsmith.tokenizer.train import train_tokenizer
 
     skips = Skips()
-    made = train_wordpiece(find_data(paths), size, out, lowercase=not cased, on_skip=skips)
+    made = train_tokenizer(find_data(paths), size, out, kind, family, False if cased else None, on_skip=skips)
     if skips.message():
         _say(skips.message())
     _print({"out": str(out), "size": made.get_vocab_size()}, as_json, f"{made.get_vocab_size():,} tokens in {out}")
@@ -110,7 +114,9 @@ def tokenizer_train(
 @app.command()
 def prepare(
     paths: Source,
-    tokenizer: Annotated[str, typer.Option(help="A tokenizer.json, a vocab.txt, or a folder with one.")],
+    tokenizer: Annotated[
+        str, typer.Option(help="A tokenizer.json, a vocab.txt, a vocab.json or .model, or a folder with one.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for the shards.")],
     workers: Annotated[int | None, typer.Option(help="Processes; one a core if not said.")] = None,
     field: Annotated[str, typer.Option(help="Column of the text in .jsonl, .csv and .parquet.")] = "text",

@@ -122,13 +122,34 @@ class Layout:
             scratch={},
         )
 
+    def columns(self, start: int, end: int) -> "Layout":
+        """The layout of the places from `start` up to `end` of every row."""
+        place = torch.arange(self.segment_BT.shape[1], device=self.segment_BT.device)[start:end]
+        return self.take(place.expand(len(self.segment_BT), -1))
+
+    def by_document(self) -> tuple["Layout", Tensor, Tensor]:
+        """(rows of one document each, C x T; index_CT; index_BT): `x_BTD.flatten(0, 1)[index_CT]` is what stands in those
+        rows, and `y_CTD.flatten(0, 1)[index_BT]` brings states back (padding gets those of some token).
+
+        Raises ValueError if `see_BTT` says who reads whom.
+        """
+        if self.see_BTT is not None:
+            raise ValueError("a layout that says who sees whom (`see_BTT`) cannot be cut into documents")
+        T, full = self.segment_BT.shape[1], self.count * self.segment_BT.shape[1]
+        back_BT = torch.where(self.real_BT, self.document_BT * T + self.position_BT, full)
+        place = torch.arange(back_BT.numel(), device=back_BT.device)
+        index = place.new_full((full + 1,), -1).index_copy(0, back_BT.flatten(), place)[:-1].unflatten(0, (-1, T))
+        keep_CT, index_CT = (index >= 0).long(), index.clamp(min=0)
+        rows = Layout.padded(keep_CT, None if self.type_BT is None else self.type_BT.flatten()[index_CT])
+        rows.extra.update({name: x.flatten(0, 1)[index_CT] for name, x in self.extra.items()})
+        return rows, index_CT, torch.where(self.real_BT, back_BT, 0)
+
     def shift(self, x_BTD: Tensor, by: int) -> Tensor:
         """y[t] = x[t + by] where that is a token of the same document, else 0: convolutions are made of this."""
         T = x_BTD.shape[1]
-        if abs(by) >= T:
-            return torch.zeros_like(x_BTD)
-        index = (torch.arange(T, device=x_BTD.device) + by).clamp(0, T - 1)
-        same = (self.segment_BT[:, index] == self.segment_BT) & self.real_BT
+        place = torch.arange(T, device=x_BTD.device) + by
+        index = place.clamp(0, T - 1)
+        same = (self.segment_BT[:, index] == self.segment_BT) & self.real_BT & (place == index)
         same = same & (self.position_BT[:, index] - self.position_BT == by)
         return torch.where(same[..., None], x_BTD[:, index], 0)
 

@@ -49,6 +49,40 @@ class Linear(Edited):
         return F.linear(x, *self.edited())
 
 
+class GroupedLinear(Linear):
+    """`groups` linear layers side by side, each from its part of x to its part of y; weight [out, in / groups].
+
+    A convolution of width 1 in groups: SqueezeBERT, Iandola et al. 2020, arXiv:2006.11316.
+    """
+
+    def __init__(self, dim_in: int, dim_out: int, groups: int, bias: bool = True):
+        if dim_in % groups or dim_out % groups:
+            raise ValueError(
+                f"a layer from {dim_in} to {dim_out} has no {groups} groups: both must be multiples of them"
+            )
+        super().__init__(dim_in // groups, dim_out, bias)
+        self.groups = groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight, bias = self.edited()
+        weight_GOI, x_GI = weight.unflatten(0, (self.groups, -1)), x.unflatten(-1, (self.groups, -1))
+        y = torch.einsum("...gi,goi->...go", x_GI, weight_GOI).flatten(-2)
+        return y if bias is None else y + bias
+
+
+class UnitLinear(Linear):
+    """A layer without bias whose weight has norm 1, as it is read: of every row, an output's (axis 1), or of every column, an
+    input's (axis 0). nGPT, Loshchilov et al. 2024, arXiv:2410.01131, section 2.3."""
+
+    def __init__(self, dim_in: int, dim_out: int, axis: int):
+        super().__init__(dim_in, dim_out, bias=False)
+        self.axis = axis
+
+    def edited(self) -> tuple[Tensor, Tensor | None]:
+        weight, bias = super().edited()
+        return F.normalize(weight, dim=self.axis), bias
+
+
 class Embedding(Edited):
     """Rows of a table, by number; weight [rows, dim]."""
 

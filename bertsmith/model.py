@@ -27,6 +27,7 @@ from bertsmith.linear import apply_changes, load_tensors, tensors
 from bertsmith.pool import pool as pools
 from bertsmith.spec import Spec, from_plain, to_plain
 from bertsmith.tokenizer.load import load_tokenizer
+from bertsmith.tokenizer.roles import shown, special_ids
 
 FORMAT = 1
 BATCH_TOKENS = 8192  # places in a batch of inference, padding included
@@ -158,13 +159,15 @@ class Model:
             for i, e in zip(long, shorter.encode_batch([rows[i] for i in long]), strict=True):
                 coded[i] = e
         order = sorted(range(len(coded)), key=lambda i: len(coded[i]))
+        pad = special_ids(self.tokenizer, ("pad",))["pad"]
         while order:
             take = 1
             while take < len(order) and (take + 1) * len(coded[order[take]]) <= BATCH_TOKENS:
                 take += 1
             now, order = order[:take], order[take:]
             longest = max(1, max(len(coded[i]) for i in now))
-            token_BT, type_BT, keep_BT = (torch.zeros(take, longest, dtype=torch.long) for _ in range(3))
+            type_BT, keep_BT = (torch.zeros(take, longest, dtype=torch.long) for _ in range(2))
+            token_BT = torch.full((take, longest), pad)
             for row, i in enumerate(now):
                 n = len(coded[i])
                 token_BT[row, :n], type_BT[row, :n] = torch.tensor(coded[i].ids), torch.tensor(coded[i].type_ids)
@@ -199,28 +202,32 @@ class Model:
     def fill(self, texts: Sequence[str], top: int = 5) -> list[Filled]: ...
     @torch.inference_mode()
     def fill(self, texts: str | Sequence[str], top: int = 5) -> Filled | list[Filled]:
-        """The likeliest tokens for every [MASK]. Raises ValueError without a masked-LM head, or without a mask."""
-        if self.head_spec is None or self.head_spec.kind not in ("masked_lm", "bert_pretraining"):
+        """The likeliest tokens for every mask ([MASK]; <mask> in RoBERTa's vocabularies).
+
+        Raises ValueError without a masked-LM head, or without a mask.
+        """
+        if self.head is None or not self.head.speaks:
             raise ValueError(
                 "this model has no masked-LM head, so it cannot fill: open a pre-trained one (BertForMaskedLM)"
             )
         alone, rows = _rows(texts)
-        mask_id = self.tokenizer.token_to_id("[MASK]")
+        mask_id = special_ids(self.tokenizer, ("mask",))["mask"]
+        mask = self.tokenizer.id_to_token(mask_id) or ""
         found: dict[int, Filled] = {}
         for index, token_BT, layout in self.tokens(rows):
             x_BTD = self.encoder(token_BT, layout)
             for row, i in enumerate(index):
                 places = (token_BT[row] == mask_id).nonzero()[:, 0]
                 if not len(places):
-                    raise ValueError(f"text {i} has no [MASK] (or it was cut off): {rows[i]!r:.80}")
+                    raise ValueError(f"text {i} has no {mask} (or it was cut off): {rows[i]!r:.80}")
                 best = self.head.logits(x_BTD[row, places], layout).float().softmax(-1).topk(top)
                 guesses = [
-                    [Guess(self.tokenizer.id_to_token(t) or "", p) for t, p in zip(ids, ps, strict=True)]
+                    [Guess(shown(self.tokenizer, t), p) for t, p in zip(ids, ps, strict=True)]
                     for ids, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
                 ]
                 text = rows[i]
                 for g in guesses:
-                    text = text.replace("[MASK]", g[0].token, 1)
+                    text = text.replace(mask, g[0].token, 1)
                 found[i] = Filled(text, guesses)
         return found[0] if alone else [found[i] for i in range(len(rows))]
 
@@ -265,9 +272,10 @@ class Model:
         held = {k: v.detach().cpu().contiguous() for k, v in tensors(self.bundle).items()}
         if stock and self.encoder.changes:
             raise ValueError(f"a stock {stock} holds no edits and grafts: bake them first, or save without stock=")
-        config = hf.to_stock(self.spec, self.head_spec, stock, self.origin) if stock else None
+        pad = special_ids(self.tokenizer, ("pad",))["pad"]
+        config = hf.to_stock(self.spec, self.head_spec, stock, self.origin, pad) if stock else None
         if not stock and not self.encoder.changes:
-            config = hf.find_stock(self.spec, self.head_spec, self.origin)
+            config = hf.find_stock(self.spec, self.head_spec, self.origin, pad)
         about = {
             "format": FORMAT,
             "names": "transformers" if config else "bertsmith",
@@ -282,8 +290,6 @@ class Model:
         }
         write_atomic(folder / "tokenizer.json", self.tokenizer.to_str(pretty=True))
         if config:
-            if self.tokenizer.token_to_id("[PAD]") is not None:
-                config["pad_token_id"] = self.tokenizer.token_to_id("[PAD]")
             config |= _labels_of(self.labels, self.task)
             held = hf.write(config, held)
             for name, text in _stock_files(self, config).items():
@@ -387,8 +393,9 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 def _stock_files(model: Model, config: dict[str, Any]) -> dict[str, Any]:
     """What `transformers` and `sentence-transformers` read beside the weights."""
-    special = {f"{n.lower()}_token": f"[{n}]" for n in ("PAD", "UNK", "CLS", "SEP", "MASK")}
-    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    special = {f"{what}_token": model.tokenizer.id_to_token(i) for what, i in special_ids(model.tokenizer, ()).items()}
+    types = model.spec.args["embedding"].args.get("types", 2)
+    inputs = ["input_ids", *(["token_type_ids"] if types > 1 else []), "attention_mask"]
     about = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": model.max_length,
@@ -431,7 +438,12 @@ def _max_length(folder: Path, spec: Spec) -> int:
 
 
 def _longest(spec: Spec) -> int:
-    return int(spec.args["embedding"].args["position"].args.get("length", 8192))
+    """Tokens of the longest text: the rows of the table of positions, or 8192; an encoder that cuts rows has no end."""
+    if "embedding" not in spec.args:
+        return 2**24
+    position = spec.args["embedding"].args.get("position")
+    place = {} if position is None else position.args
+    return int(place.get("length", 8192) - place.get("offset", 0))
 
 
 def _rows(texts: str | Sequence[str]) -> tuple[bool, list[str]]:

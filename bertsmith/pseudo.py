@@ -58,7 +58,7 @@ def pseudo_log_likelihood(
 
 def score_rows(model: Model, rows: Sequence[np.ndarray], budget: int = BUDGET) -> list[tuple[float, int]]:
     """The same for rows of ids with [CLS] before and [SEP] behind. Equal rows are computed once."""
-    mask_id = special_ids(model.tokenizer)["mask"]
+    mask_id = special_ids(model.tokenizer, ("mask",))["mask"]
     unique: dict[bytes, int] = {}
     which = [unique.setdefault(row.tobytes(), len(unique)) for row in rows]
     different = [np.frombuffer(key, np.int64) for key in unique]

@@ -252,3 +252,14 @@ def test_the_real_one():
     got = bertsmith.load(folder).encode(texts, normalize=True)
     want = library.SentenceTransformer(str(folder), device="cpu").encode(texts, normalize_embeddings=True)
     np.testing.assert_allclose(got, want, atol=2e-6)
+
+
+def test_an_output_table_of_its_own_is_not_dropped_in_silence(tmp_path):
+    theirs = reference("BertForMaskedLM")
+    theirs.save_pretrained(tmp_path)
+    held = load_file(tmp_path / "model.safetensors")
+    held["cls.predictions.decoder.weight"] = held["bert.embeddings.word_embeddings.weight"] + 1
+    with pytest.raises(ValueError, match="decoder.weight differs from the token table"):
+        hf.read(theirs.config.to_dict() | {"architectures": ["BertForMaskedLM"]}, held)
+    held["cls.predictions.decoder.weight"] = held["bert.embeddings.word_embeddings.weight"].clone()
+    hf.read(theirs.config.to_dict() | {"architectures": ["BertForMaskedLM"]}, held)

@@ -94,7 +94,10 @@ def test_any_two_kinds_meet(choice):
     x, y = states(model(*pad), pad[1]), states(model(*pack), pack[1])
     assert bool(x.isfinite().all()), said(choice)
     if not any(vars(type(m)).get("crosses") for m in model.modules()):
-        torch.testing.assert_close(x, y, **CLOSE, msg=lambda m: f"{said(choice)}: {m}")
+        scale = max(1.0, x.abs().max().item())  # where states are large, so is their rounding
+        torch.testing.assert_close(
+            x, y, rtol=CLOSE["rtol"], atol=CLOSE["atol"] * scale, msg=lambda m: f"{said(choice)}: {m}"
+        )
     x.square().sum().backward()
     assert all(p.grad is None or bool(p.grad.isfinite().all()) for p in model.parameters()), said(choice)
     z = copy.deepcopy(model).bfloat16()(*pad)

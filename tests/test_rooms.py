@@ -111,6 +111,9 @@ def test_nothing_crosses_documents(room, kind):
 @every(*NETWORK)
 def test_every_parameter_gets_a_gradient(room, kind):
     model = build(encoder_spec(room, kind)).train()
+    for module in model.modules():
+        if isinstance(module, tap.Stepped):
+            module.step(0.75)  # what fades in or out during training takes part
     token, layout = padded(documents((16, 12, 16, 9) * 4, seed=5))
     with tap.heard() as extra:
         x = states(model(token, layout), layout)
@@ -511,8 +514,13 @@ def test_a_resized_model_is_an_ordinary_one(room, kind):
     method = example(room, kind).build()
     objective = example("objective", "masked_lm")
     spec = encoder_spec()
+    for path, plain in method.needs.items():
+        spec = spec.replace(path, Spec.from_dict(plain))
     make = lambda s: build_learner(s, [], objective, 0)  # noqa: E731
     small = wake(make(spec).eval())
+    for module in small.modules():
+        if isinstance(module, tap.Stepped):
+            module.step(1.0)  # as at the end of the stage before
     held = {k: v.detach() for k, v in tensors(small).items()}
     larger, grown = method(spec, held, make, "weight")
     again, _ = method(spec, held, make, "weight")

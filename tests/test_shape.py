@@ -12,9 +12,10 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # Imports go one way: a file imports from its own layer and those before it. A name is a file or a room of bertsmith.
 LAYERS = [
-    "spec layout linear tap draw files kernels budget",  # the core
-    "act core",
-    "embedding position mixer ffn norm residual init masking optim schedule metric select edit graft corpus tokenizer",
+    "spec layout linear tap draw files kernels rows budget",  # the core
+    "act core norm",
+    "position attend",
+    "embedding mixer ffn residual init masking optim schedule metric select edit graft corpus tokenizer",
     "block data",
     "encoder",
     "pool head objective resize task scores cost interval",

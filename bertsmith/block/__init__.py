@@ -13,9 +13,13 @@ class Block(nn.Module):
         dim: width D.
         heads: the encoder's number of heads.
         layer, depth: the layer's number, from 0, and how many there are.
+
+    Attributes:
+        feeds: residual -> the pieces that read its view, and that nothing else reads, for norm folding.
     """
 
     paper = ""
+    feeds: dict[str, tuple[str, ...]] = {}
 
     def __init__(self, dim: int, heads: int, layer: int, depth: int):
         super().__init__()

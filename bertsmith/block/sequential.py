@@ -14,6 +14,7 @@ class Sequential(Block):
     """`ffn_residual`: that of the feed-forward, where it differs from the mixer's."""
 
     paper = "arXiv:1706.03762"
+    feeds = {"mixer_residual": ("mixer",), "ffn_residual": ("ffn",)}
     example = {
         "mixer": {"kind": "mixer/attention"},
         "ffn": {"kind": "ffn/mlp", "hidden": 24},

@@ -24,7 +24,7 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Tokenizer):
-        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer = unspelt(tokenizer)
         self.tokenizer.encode_special_tokens = True
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -79,6 +79,21 @@ class Encoder:
             batch = self.tokenizer.encode_batch_fast(texts[start : start + 4096], add_special_tokens=False)
             out += [np.array(encoding.ids, self.dtype).tobytes() for encoding in batch]
         return out
+
+
+def unspelt(tokenizer: Tokenizer) -> Tokenizer:
+    """A copy in whose vocabulary no text is spelt as a special token.
+
+    A Unigram model holds them as pieces of probability 1: it would take "</s>" in a page of HTML for the end of a text.
+    """
+    spec = json.loads(tokenizer.to_str())
+    if spec["model"].get("type") != "Unigram":
+        return Tokenizer.from_str(tokenizer.to_str())
+    special = {token["content"] for token in spec.get("added_tokens", []) if token["special"]}
+    spec["added_tokens"], spec["post_processor"] = [t for t in spec["added_tokens"] if not t["special"]], None
+    vocab = spec["model"]["vocab"]
+    spec["model"]["vocab"] = [[f"\ufdd0{i}" if p in special else p, s] for i, (p, s) in enumerate(vocab)]
+    return Tokenizer.from_str(json.dumps(spec))
 
 
 def splits_at_spaces(tokenizer: Tokenizer) -> bool:

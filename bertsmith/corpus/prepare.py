@@ -66,7 +66,7 @@ def prepare(
     if chunk < 1 or (workers is not None and workers < 0):
         raise ValueError(f"chunk must be at least 1 and workers at least 0, not {chunk} and {workers}")
     built = tokenizer if isinstance(tokenizer, Tokenizer) else load_tokenizer(tokenizer)
-    specials = special_ids(built)
+    specials = special_ids(built, ("pad", "sep"))
     files, folder = sources(paths), Path(out)
     plan = _plan(files, built, field, chunk)
     _check_folder(folder)

@@ -1,7 +1,8 @@
 """Sum of token, position and token-type embeddings, and of those of further facts, normalised, dropped out.
 
 BERT, Devlin et al. 2018, arXiv:1810.04805, fig. 2. Tables narrower than the encoder, and a projection, as in ALBERT, Lan et
-al. 2019, arXiv:1909.11942, section 3.1. Further facts: task ids as in ERNIE 2.0, Sun et al. 2019, arXiv:1907.12412, section 3.2.
+al. 2019, arXiv:1909.11942, section 3.1. Further facts: task ids as in ERNIE 2.0, Sun et al. 2019, arXiv:1907.12412,
+"Task Embedding".
 """
 
 from torch import Tensor, nn
@@ -48,8 +49,8 @@ class Tokens(Embed):
     def forward(self, token_BT: Tensor, layout: Layout) -> Tensor:
         x_BTD = self.table(token_BT)
         if self.types is not None:
-            one = self.one_type or layout.type_BT is None
-            x_BTD = x_BTD + self.types(token_BT.new_zeros(()) if one else layout.type_BT)
+            type_BT = None if self.one_type else layout.type_BT
+            x_BTD = x_BTD + self.types(token_BT.new_zeros(()) if type_BT is None else type_BT)
         x_BTD = self.position.add(x_BTD, layout)
         for name, table in self.facts.items():
             x_BTD = x_BTD + table(layout.extra[name] if name in layout.extra else token_BT.new_zeros(()))

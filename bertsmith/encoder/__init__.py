@@ -1,11 +1,17 @@
 """The whole encoder. BERT, ALBERT, ModernBERT, XLNet are values of its settings, not classes."""
 
-from torch import Tensor
+from collections.abc import Callable
+
+from torch import Tensor, nn
 
 from bertsmith.embedding import Embed
 from bertsmith.layout import Layout
-from bertsmith.linear import Changeable
+from bertsmith.linear import Changeable, Dropout
+from bertsmith.norm import Norm
+from bertsmith.position import Position
 from bertsmith.spec import Slot
+
+Source = Callable[[int, Tensor], tuple[Tensor, Layout]]
 
 
 class Encoder(Changeable):
@@ -19,6 +25,9 @@ class Encoder(Changeable):
 
     paper = ""
     embedding: Embed
+    layers: nn.ModuleList
+    norm: Norm
+    drop: Dropout
 
     def forward(self, token_BT: Tensor, layout: Layout) -> Tensor:
         return self.states(token_BT, layout)[-1]
@@ -26,6 +35,32 @@ class Encoder(Changeable):
     def states(self, token_BT: Tensor, layout: Layout) -> list[Tensor]:
         """[x_BTD after the embedding, after each layer ...]; the last has the final norm."""
         raise NotImplementedError
+
+    def prepare(self, token_BT: Tensor, layout: Layout, reach: int = 0) -> Layout:
+        """The layout with a scratch for one pass over these tokens, and in it what positions make once.
+
+        `reach`: how far apart tokens may lie, where that is farther than there are places in a row.
+        """
+        layout = layout.fresh()
+        layout.scratch["token_BT"] = token_BT
+        if reach:
+            layout.scratch["reach"] = reach
+        for module in self.modules():
+            if isinstance(module, Position):
+                module.prepare(layout)
+        return layout
+
+    def run(self, x_BTD: Tensor, layout: Layout, source: Source | None = None) -> list[Tensor]:
+        """[x_BTD, that after each layer ...], the last normalised, for a layout from `prepare`.
+
+        `source(i, x)` is what layer i reads beside or instead of its input x.
+        """
+        states = [x_BTD]
+        for i, layer in enumerate(self.layers):
+            reads = () if source is None else (source(i, states[-1]),)
+            states.append(layer(states[-1], layout, *reads))
+        states[-1] = self.drop(self.norm(states[-1], layout))
+        return states
 
 
 encoder = Slot(__name__, Encoder)

@@ -1,6 +1,7 @@
 """Embedding, blocks tiled over the depth, final norm.  Vaswani et al. 2017, arXiv:1706.03762, fig. 1 (left).
 
-`blocks` is repeated over `depth`, so [global, local, local] alternates; `share` ties what its patterns name.
+`blocks` is repeated over `depth`, so [global, local, local] alternates; `share` ties what its patterns name;
+`dropout` is on the final states (T5, XLNet).
 """
 
 from torch import Tensor, nn
@@ -8,8 +9,8 @@ from torch import Tensor, nn
 from bertsmith.encoder import Encoder
 from bertsmith.init import init as inits
 from bertsmith.layout import Layout
+from bertsmith.linear import Dropout
 from bertsmith.linear import share as tie
-from bertsmith.position import Position
 from bertsmith.spec import Spec
 
 
@@ -47,6 +48,7 @@ class Stack(Encoder):
         norm: Spec,
         init: Spec | None = None,
         share: list[str] = [],  # noqa: B006
+        dropout: float = 0.0,
     ):
         super().__init__()
         if not blocks:
@@ -55,17 +57,10 @@ class Stack(Encoder):
         self.embedding = embedding.build(dim, heads)
         self.layers = nn.ModuleList(blocks[i % len(blocks)].build(dim, heads, i, depth) for i in range(depth))
         self.norm = norm.build(dim)
+        self.drop = Dropout(dropout)
         tie(self, *share)
         self.init = (init or inits("normal")).build(dim, depth)
 
     def states(self, token_BT: Tensor, layout: Layout) -> list[Tensor]:
-        layout = layout.fresh()
-        layout.scratch["token_BT"] = token_BT
-        for module in self.modules():
-            if isinstance(module, Position):
-                module.prepare(layout)
-        states = [self.embedding(token_BT, layout)]
-        for layer in self.layers:
-            states.append(layer(states[-1], layout))
-        states[-1] = self.norm(states[-1], layout)
-        return states
+        layout = self.prepare(token_BT, layout)
+        return self.run(self.embedding(token_BT, layout), layout)

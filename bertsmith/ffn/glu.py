@@ -9,22 +9,32 @@ from torch import Tensor
 from bertsmith.act import build_act
 from bertsmith.ffn import FFN
 from bertsmith.layout import Layout
-from bertsmith.linear import Linear
+from bertsmith.linear import Dropout, Linear
 from bertsmith.spec import Spec
 
 
 class GLU(FFN):
-    """`bias` is that of the two inner layers, `out_bias` that of the outer one; the paper has none."""
+    """`bias` is that of the two inner layers, `out_bias` that of the outer one; the paper has none. `dropout` is on what
+    the outer one reads (T5, ModernBERT)."""
 
     paper = "arXiv:2002.05202"
     reads = ("gate", "up")
     example = {"hidden": 24}
 
-    def __init__(self, dim: int, *, hidden: int, act: Spec | str = "gelu", bias: bool = False, out_bias: bool = False):
+    def __init__(
+        self,
+        dim: int,
+        *,
+        hidden: int,
+        act: Spec | str = "gelu",
+        bias: bool = False,
+        out_bias: bool = False,
+        dropout: float = 0.0,
+    ):
         super().__init__(dim)
         self.gate, self.up = Linear(dim, hidden, bias), Linear(dim, hidden, bias)
         self.down = Linear(hidden, dim, out_bias)
-        self.act = build_act(act)
+        self.act, self.drop = build_act(act), Dropout(dropout)
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
-        return self.down(self.act(self.gate(x_BTD)) * self.up(x_BTD))
+        return self.down(self.drop(self.act(self.gate(x_BTD)) * self.up(x_BTD)))

@@ -13,14 +13,22 @@ class Head(nn.Module):
     Args:
         encoder: what it stands on; only its width and its token table are read, and the encoder is not kept.
         labels: how many outputs; 0 where the head knows by itself.
+
+    Attributes:
+        speaks: what it gives are logits over the vocabulary, one row a token; it has `logits`, for some states only.
     """
 
     paper = ""
+    speaks = False
 
     def __init__(self, encoder: Encoder, labels: int):
         super().__init__()
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
+        raise NotImplementedError
+
+    def logits(self, h_ND: Tensor, layout: Layout) -> Tensor:
+        """h [..., D] -> [..., V], of a head that speaks."""
         raise NotImplementedError
 
 

@@ -21,6 +21,7 @@ class MaskedLMHead(Head):
     `bias` is b, `out_bias` is c."""
 
     paper = "arXiv:1810.04805"
+    speaks = True
     example = {"norm": {"kind": "norm/layer"}}
 
     def __init__(

@@ -9,16 +9,21 @@ from bertsmith.encoder import Encoder
 from bertsmith.head import Head
 from bertsmith.layout import Layout
 from bertsmith.linear import Dropout, Linear
+from bertsmith.spec import Spec
 
 
 class SpanHead(Head):
-    """`labels` is not asked: there are two. Softmax goes over the tokens of a document."""
+    """`labels` is not asked: there are two. Softmax goes over the tokens of a document. `transform`: a feed-forward
+    that every state goes through first."""
 
     paper = "arXiv:1810.04805"
 
-    def __init__(self, encoder: Encoder, labels: int, *, dropout: float = 0.0):
+    def __init__(self, encoder: Encoder, labels: int, *, dropout: float = 0.0, transform: Spec | None = None):
         super().__init__(encoder, labels)
+        self.transform = transform.build(encoder.dim) if transform else None
         self.drop, self.out = Dropout(dropout), Linear(encoder.dim, 2)
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
+        if self.transform is not None:
+            x_BTD = self.transform(x_BTD, layout)
         return self.out(self.drop(x_BTD))

@@ -20,6 +20,7 @@ Turn = tuple[Callable[..., Any], Callable[..., Tensor]]
 # (ours, theirs) or (ours, theirs, (to ours, to theirs)); `{i}` stands for the layer. Several of ours may make one of
 # theirs: by default they are its equal parts along the first axis, as in a fused q, k, v.
 Row = tuple[str, str] | tuple[tuple[str, ...], str] | tuple[str | tuple[str, ...], str, Turn]
+BARE = ("Model", "BaseModel")  # endings of classes with no head; their tensors bear no prefix
 TRANSPOSED: Turn = (Tensor.t, Tensor.t)
 
 # names of activations: theirs -> ours, the first of each being what we write
@@ -67,7 +68,7 @@ class Stock:
     """
 
     head: Callable[[Config], Spec | None]
-    rows: Sequence[Row] = ()
+    rows: Sequence[Row] | Callable[[Config], Sequence[Row]] = ()
     config: Callable[[Spec], Config] = lambda head: {}
 
 
@@ -106,7 +107,9 @@ class Family:
 
     def table(self, config: Config, ending: str) -> list[tuple[tuple[str, ...], str, Turn | None]]:
         """All rows of a class, spelt out: (ours, theirs, turn)."""
-        full = [(row[0], self.prefix + row[1], *row[2:]) for row in self.rows(config)] + list(self.stocks[ending].rows)
+        above = self.stocks[ending].rows
+        full = [(row[0], self.prefix + row[1], *row[2:]) for row in self.rows(config)]
+        full += list(above(config) if callable(above) else above)
         depth = self.spec(config).args.get("depth", 1)
         out: list[tuple[tuple[str, ...], str, Turn | None]] = []
         for ours, theirs, *turn in full:
@@ -160,6 +163,10 @@ def read(config: Config, theirs: dict[str, Tensor]) -> tuple[Spec, Spec | None, 
     if ending == "Model" and not any(k.startswith("head.") for k in ours):
         head = None
     lost = {k for k in left if not any(part in k for part in family.unused)}
+    tokens = ours.get("encoder.embedding.table.weight")
+    for name in left.keys() - lost if tokens is not None else ():
+        if left[name].shape == tokens.shape and not torch.equal(left[name], tokens):
+            raise ValueError(f"{name} differs from the token table: output tables of their own are not supported here")
     if ending != "Model":
         lost = {k for k in lost if "pooler." not in k}  # a pooler that the named class does not use
     if lost:
@@ -176,34 +183,41 @@ def _turned(tensor: Tensor, names: tuple[str, ...], turn: Turn | None) -> Sequen
     return tensor.chunk(len(names)) if len(names) > 1 else [tensor]
 
 
-def to_stock(spec: Spec, head: Spec | None, model_type: str, origin: Config | None = None) -> Config:
+def to_stock(
+    spec: Spec, head: Spec | None, model_type: str, origin: Config | None = None, pad: int | None = None
+) -> Config:
     """The config.json of the stock class that holds this encoder and head.
 
-    `origin`: a config that it came from; where it still says the same, it is kept as it is.
+    `origin`: a config that it came from; where it still says the same, it is kept as it is. `pad`: the tokenizer's id
+    of padding, which the config shall say; RoBERTa's kin count positions from it, so that another encoder comes of it.
 
     Raises ValueError naming what the stock class cannot hold.
     """
     family, plain = families()[model_type], spec.replace("init", None)
-    for made in _candidates(family, spec, model_type, origin):
+    for made in _candidates(family, spec, model_type, origin, pad):
         if (found := _first_difference(family.spec(made).replace("init", None), plain)) is not None:
             continue
         for ending, stock in family.stocks.items():
             config = made | {"model_type": model_type, "architectures": [family.types[model_type] + ending]}
-            if head is None and ending == "Model" or head is not None and stock.head(config) == head:
+            if _first_difference(family.spec(config).replace("init", None), plain) is not None:
+                continue  # the class itself says something else of the encoder (Longformer's classifier)
+            if head is None and ending in BARE or head is not None and stock.head(config) == head:
                 return config
             if head is not None and _same_kind(stock, made, head):
                 config |= stock.config(head)
-                if stock.head(config) == head:
+                same = _first_difference(family.spec(config).replace("init", None), plain) is None
+                if same and stock.head(config) == head:
                     return config
         shown = "no head" if head is None else f"{head.slot.name}/{head.kind} with {to_plain(head.args)}"
         raise ValueError(f"no class of {model_type} holds {shown}; there are: {', '.join(family.stocks)}")
     raise ValueError(f"{model_type} cannot hold {found}")
 
 
-def _candidates(family: Family, spec: Spec, model_type: str, origin: Config | None) -> list[Config]:
+def _candidates(family: Family, spec: Spec, model_type: str, origin: Config | None, pad: int | None) -> list[Config]:
     kept = origin if origin and origin.get("model_type") == model_type else {}
     made = kept | family.config(spec) | {"model_type": model_type}
-    return [kept, made] if kept else [made]
+    padded = {} if pad is None else {"pad_token_id": pad}
+    return [c | padded for c in ([kept, made] if kept else [made])]
 
 
 def _same_kind(stock: Stock, config: Config, head: Spec) -> bool:
@@ -228,12 +242,12 @@ def _short(value: Any) -> str:
     return f"{value.slot.name}/{value.kind}" if isinstance(value, Spec) else repr(to_plain(value))
 
 
-def find_stock(spec: Spec, head: Spec | None, origin: Config | None = None) -> Config | None:
+def find_stock(spec: Spec, head: Spec | None, origin: Config | None = None, pad: int | None = None) -> Config | None:
     """The config.json of a stock class that holds this, that of `origin` first and BERT's next; None if none does."""
     first = [(origin or {}).get("model_type"), "bert"]
     for kind in [*(k for k in first if k in families()), *(k for k in families() if k not in first)]:
         try:
-            return to_stock(spec, head, kind, origin)
+            return to_stock(spec, head, kind, origin, pad)
         except ValueError:
             continue
     return None
@@ -248,7 +262,7 @@ def write(config: Config, ours: dict[str, Tensor]) -> dict[str, Tensor]:
         if all(n in left for n in names):
             parts = [left.pop(n) for n in names]
             made = turn[1](parts[0] if len(parts) == 1 else parts) if turn else parts[0] if len(parts) == 1 else None
-            name = name.removeprefix(family.prefix) if ending == "Model" else name
+            name = name.removeprefix(family.prefix) if ending in BARE else name
             theirs[name] = (torch.cat(parts) if made is None else made).contiguous()
     if left:
         raise KeyError(f"the stock class cannot hold {sorted(left)[:5]}")

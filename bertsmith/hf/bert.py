@@ -1,5 +1,7 @@
 """BERT as `transformers` stores it.  Devlin et al. 2018, arXiv:1810.04805."""
 
+from collections.abc import Callable
+
 from bertsmith.block import block
 from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
@@ -120,9 +122,9 @@ def lm_norm(config: Config) -> Spec:
     return norm("layer", eps=config.get("layer_norm_eps", 1e-12))
 
 
-def classifier_dropout(config: Config) -> float:
-    """What stands before a classifier."""
-    said = config.get("classifier_dropout")
+def classifier_dropout(config: Config, field: str = "classifier_dropout") -> float:
+    """What stands before a classifier; the encoder's where `field` says nothing."""
+    said = config.get(field)
     return float(config.get("hidden_dropout_prob", 0.1) if said is None else said)
 
 
@@ -136,8 +138,12 @@ def lm_act(config: Config) -> str:
     return act_of(config["hidden_act"])
 
 
-def bert_stocks(prefix: str) -> dict[str, Stock]:
-    """BERT's classes, for a family with the same heads and another prefix."""
+def bert_stocks(prefix: str, field: str = "classifier_dropout") -> dict[str, Stock]:
+    """BERT's classes, for a family with the same heads and another prefix.
+
+    `field` of the config says a classifier's dropout; "" where it is always the encoder's.
+    """
+    said: Callable[[Spec], Config] = lambda head: {field: head.args["dropout"]} if field else {}  # noqa: E731
     pooler = both("head.pool.dense", prefix + "pooler.dense")
     return {
         "Model": Stock(lambda config: heads("vector", pool=pools("bert")), pooler),
@@ -149,14 +155,14 @@ def bert_stocks(prefix: str) -> dict[str, Stock]:
             [*lm_rows("head.masked_lm"), *pooler, *both("head.next", "cls.seq_relationship")],
         ),
         "ForSequenceClassification": Stock(
-            lambda config: heads("linear", pool=pools("bert"), dropout=classifier_dropout(config)),
+            lambda config: heads("linear", pool=pools("bert"), dropout=classifier_dropout(config, field)),
             [*pooler, *both("head.out", "classifier")],
-            dropout_config,
+            said,
         ),
         "ForTokenClassification": Stock(
-            lambda config: heads("token", dropout=classifier_dropout(config)),
+            lambda config: heads("token", dropout=classifier_dropout(config, field)),
             both("head.out", "classifier"),
-            dropout_config,
+            said,
         ),
         "ForQuestionAnswering": Stock(lambda config: heads("span"), both("head.out", "qa_outputs")),
     }

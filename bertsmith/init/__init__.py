@@ -1,6 +1,7 @@
 """Where weights start."""
 
 import re
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -25,12 +26,25 @@ class Init:
     def fill(self, path: str, tensor: Tensor, layer: int | None, rng: torch.Generator) -> None:
         raise NotImplementedError
 
+    def fill_vector(self, path: str, tensor: Tensor) -> None:
+        """What nearly all do with tensors that are no matrices: biases 0, norm weights 1."""
+        tensor.fill_(0.0 if path.endswith("bias") else 1.0)
+
+
+@runtime_checkable
+class Starts(Protocol):
+    """A piece with parameters that start at values of their own, which no init may fill: `starts` names them."""
+
+    starts: tuple[str, ...]
+
 
 @torch.no_grad()
 def initialise(model: nn.Module, method: Init, seed: int, prefix: str = "") -> None:
-    """Fill every parameter: each from a generator seeded by its path, so that no order of building matters."""
+    """Fill every parameter but those that a piece keeps (`Starts`): each from a generator seeded by its path, so that no
+    order of building matters."""
+    kept = {f"{path}.{name}" for path, m in model.named_modules() if isinstance(m, Starts) for name in m.starts}
     for path, tensor in model.named_parameters():
-        if tensor.is_meta:
+        if tensor.is_meta or path in kept:
             continue
         found = re.search(r"(?:^|\.)layers\.(\d+)\.", path)
         layer = int(found[1]) if found else None

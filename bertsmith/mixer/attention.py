@@ -5,15 +5,14 @@ Vaswani et al. 2017, arXiv:1706.03762, eq. 1; `window` as in Longformer, Beltagy
 B rows, T tokens, S tokens read, D width, N heads, H head width.
 """
 
-import torch
 from torch import Tensor
 
+from bertsmith.attend import attend, check, merge, split
 from bertsmith.core import Core
 from bertsmith.core import core as cores
 from bertsmith.layout import Layout
 from bertsmith.linear import Linear
 from bertsmith.mixer import Mixer
-from bertsmith.position import Position
 from bertsmith.position import position as positions
 from bertsmith.spec import Spec
 
@@ -21,7 +20,8 @@ from bertsmith.spec import Spec
 class Attention(Mixer):
     """Settings: `own_heads` and `head_dim` where they differ from the encoder's (0: the encoder's); `kv_heads`, fewer heads
     for keys and values (Ainslie et al. 2023, arXiv:2305.13245; 0: as many); `scale` of q k' (0: 1 / sqrt(head_dim)); `core`,
-    what is done with q, k and v (softmax where it is None).
+    what is done with q, k and v (softmax where it is None); `query_bias` and `key_bias`, False where q (Funnel) or k (DeBERTa)
+    has none beside others that do.
     """
 
     paper = "arXiv:1706.03762"
@@ -42,6 +42,8 @@ class Attention(Mixer):
         kv_heads: int = 0,
         scale: float = 0.0,
         core: Spec | None = None,
+        key_bias: bool = True,
+        query_bias: bool = True,
     ):
         super().__init__(dim, heads)
         if not head_dim and dim % heads:
@@ -51,29 +53,18 @@ class Attention(Mixer):
             raise ValueError(f"{heads} heads cannot share {kv_heads} heads of keys and values: say a divisor")
         self.group = heads // (kv_heads or heads)
         wide, wide_kv = self.head_dim * heads, self.head_dim * (kv_heads or heads)
-        self.q, self.k, self.v = Linear(dim, wide, bias), Linear(dim, wide_kv, bias), Linear(dim, wide_kv, bias)
+        self.q, self.k = Linear(dim, wide, bias and query_bias), Linear(dim, wide_kv, bias and key_bias)
+        self.v = Linear(dim, wide_kv, bias)
         self.out = Linear(wide, dim, out_bias)
         self.position = (position or positions("none")).build(dim, heads, self.head_dim)
+        self.reads = tuple(name for name in self.reads if name not in self.position.uses)
         self.core: Core = (core or cores("softmax")).build(heads, self.head_dim, dropout)
-        if not self.core.dense and (window or type(self.position).score is not Position.score):
-            raise ValueError(
-                "this core takes neither a window nor a position that adds to the scores: choose another core"
-            )
+        check(self.position, self.core, window)
         self.scale = scale or (self.head_dim * self.position.terms) ** -0.5
 
     def forward(self, x_BTD: Tensor, layout: Layout, source: tuple[Tensor, Layout] | None = None) -> Tensor:
-        s_BSD, to = source or (x_BTD, layout)
-        split = lambda linear: lambda x: linear(x).unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # noqa: E731
-        spread = lambda linear: lambda x: split(linear)(x).repeat_interleave(self.group, 1)  # noqa: E731
-        to_q, to_k, to_v = split(self.q), *((split if self.group == 1 else spread)(x) for x in (self.k, self.v))
-        q_BNTH, k_BNSH, v_BNSH = to_q(x_BTD), to_k(s_BSD), to_v(s_BSD)
-        if source is not None and not self.core.dense:
-            raise ValueError("this core reads its own row only, so that it cannot read another source")
-        mask = layout.mask_B1TT(self.window, to if source else None) if self.core.dense else None
-        score = self.position.score(q_BNTH, k_BNSH, layout, to, (to_q, to_k))
-        if score is not None:
-            least = torch.finfo(score.dtype).min
-            mask = (score if mask is None else torch.where(mask, score, least)).to(q_BNTH.dtype)
-        q_BNTH, k_BNSH = self.position.rotate(q_BNTH, layout), self.position.rotate(k_BNSH, to)
-        y_BNTH = self.core(q_BNTH, k_BNSH, v_BNSH, mask, self.scale, layout)
-        return self.out(y_BNTH.transpose(1, 2).flatten(2))
+        heads = lambda linear: split(linear, self.head_dim)  # noqa: E731
+        spread = lambda linear: lambda x: heads(linear)(x).repeat_interleave(self.group, 1)  # noqa: E731
+        project = heads(self.q), *((heads if self.group == 1 else spread)(x) for x in (self.k, self.v))
+        y_BNTH = attend(x_BTD, layout, source, project, self.position, self.core, self.scale, self.window)
+        return self.out(merge(y_BNTH))

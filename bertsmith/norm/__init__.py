@@ -17,5 +17,9 @@ class Norm(nn.Module):
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         raise NotImplementedError
 
+    def affine(self) -> tuple[Tensor, Tensor] | None:
+        """(scale_D, shift_D) of a norm that is y = x * scale + shift in evaluation, so that it can be folded; else None."""
+        return None
+
 
 norm = Slot(__name__, Norm)

@@ -34,7 +34,7 @@ class Mask(Corrupt):
 
 
 class MaskedLM(Objective):
-    """Settings: `special` ids are never asked; `norm` is the head's."""
+    """Settings: `special` ids are never asked; `head` gives the logits of tokens (BERT's, with `norm`, where it is None)."""
 
     paper = "arXiv:1810.04805"
     example: dict[str, Any] = {"masking": {"kind": "masking/bert"}}
@@ -47,9 +47,10 @@ class MaskedLM(Objective):
         mask_id: int = 4,
         special: list[int] = [0, 1, 2, 3, 4],  # noqa: B006
         norm: Spec | None = None,
+        head: Spec | None = None,
     ):
         super().__init__(encoder)
-        self.head_spec = heads("masked_lm", norm=norm or norms("layer"))
+        self.head_spec = head or heads("masked_lm", norm=norm or norms("layer"))
         self.head = self.head_spec.build(encoder, 0)
         self.mask = Mask(masking.build(len(encoder.embedding.table.weight), mask_id), special)
 

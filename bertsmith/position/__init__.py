@@ -17,10 +17,13 @@ class Position(nn.Module):
 
     Attributes:
         terms: how many terms the content score is averaged with: it is divided by sqrt(head_dim * terms).
+        uses: which of the mixer's Linears, "q" and "k", the score also puts other things through, so that they no longer
+            read the mixer's input alone.
     """
 
     paper = ""
     terms = 1
+    uses: tuple[str, ...] = ()
 
     def __init__(self, dim: int, heads: int, head_dim: int):
         super().__init__()

@@ -15,9 +15,13 @@ class Residual(nn.Module):
         dim: width D.
         layer: the layer's number, from 0.
         depth: how many layers there are.
+
+    Attributes:
+        shows: the path of the norm that gives the view, if nothing else reads what it gives: it can be folded into what does.
     """
 
     paper = ""
+    shows = ""
 
     def __init__(self, dim: int, layer: int, depth: int):
         super().__init__()
@@ -29,4 +33,5 @@ class Residual(nn.Module):
         raise NotImplementedError
 
 
-residual = Slot(__name__, Residual)
+# Peri-LN (Kim et al. 2025, arXiv:2502.02732) is the sandwich by another name
+residual = Slot(__name__, Residual, {"peri": "sandwich"})

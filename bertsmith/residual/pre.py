@@ -13,6 +13,7 @@ from bertsmith.spec import Spec
 class Pre(Residual):
     paper = "arXiv:2002.04745"
     example = {"norm": {"kind": "norm/layer"}}
+    shows = "norm"
 
     def __init__(self, dim: int, layer: int, depth: int, *, norm: Spec, dropout: float = 0.0):
         super().__init__(dim, layer, depth)

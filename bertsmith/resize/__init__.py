@@ -1,6 +1,7 @@
 """Larger or smaller: (spec, tensors) -> (spec, tensors). The result is an ordinary spec that saves and loads."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +18,12 @@ class Resize:
 
     Attributes:
         keeps_function: the resized model computes what the old one did.
+        needs: dotted path in the encoder's spec -> plain description of what must stand there, where not every encoder will do.
     """
 
     paper = ""
     keeps_function = False
+    needs: dict[str, Any] = {}
 
     def __call__(
         self, spec: Spec, tensors: dict[str, Tensor], build: Callable[[Spec], nn.Module], role: str = "weight"

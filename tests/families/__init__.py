@@ -41,6 +41,7 @@ class Case:
         prepare: done to the reference before it is compared (a draw that both shall have, a bug mended).
         unused: parameters of the reference that its own output does not depend on.
         length: tokens of the longest row. packs: False where a mixer declares that it cannot keep documents apart.
+        renamed: True where the reference saves its tensors under other names than those of its parameters.
         no_compile, no_export: why not, in words; "" where torch.compile(fullgraph=True) and torch.export work.
     """
 
@@ -59,6 +60,7 @@ class Case:
     unused: tuple[str, ...] = ()
     length: int = 11
     packs: bool = True
+    renamed: bool = False
     no_compile: str = ""
     no_export: str = ""
 

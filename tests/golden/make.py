@@ -24,15 +24,16 @@ HERE = Path(__file__).parent
 TOKEN_BT = torch.tensor([[2, 9, 14, 4, 7, 3], [2, 5, 3, 0, 0, 0]])
 
 
-def tokenizer(size: int = 20) -> Tokenizer:
-    """The five special tokens, then w0, w1, ...: one token a word."""
+def tokenizer(size: int = 20, pad: int = 0) -> Tokenizer:
+    """The five special tokens, then w0, w1, ...: one token a word. `pad`: the id of [PAD], which changes places with it."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(size - 5))]
+    words[0], words[pad] = words[pad], words[0]
     tok = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, "[UNK]"))
     tok.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tok.post_processor = processors.TemplateProcessing(
-        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [("[CLS]", 2), ("[SEP]", 3)]
+        "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", [(w, words.index(w)) for w in ("[CLS]", "[SEP]")]
     )
-    tok.add_special_tokens(words[:5])
+    tok.add_special_tokens([w for w in words if w.startswith("[")])
     return tok
 
 

@@ -1,0 +1,12 @@
+from families import DROPOUTS, cases
+
+FIELDS = {"input_embedding_size": 16, "output_embedding_size": 48}
+DROPS = {"dropouts": (*DROPOUTS, "classifier_dropout_prob")}
+CASES = [
+    *cases("RemBert", "Model ForMaskedLM ForSequenceClassification ForTokenClassification", fields=FIELDS, **DROPS),
+    *cases("RemBert", "ForQuestionAnswering", fields=FIELDS | {"num_labels": 2}, **DROPS),
+]
+
+REFUSED = [("RemBertConfig", {"is_decoder": True}, "is_decoder True is not supported")]
+
+CANNOT_HOLD = [("embedding.width", 0, "embedding.width = 0")]
