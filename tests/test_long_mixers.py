@@ -141,8 +141,6 @@ def test_a_row_of_padding_alone_does_not_spoil_gradients(kind):
 @pytest.mark.parametrize("kind", LINEAR)
 def test_who_may_read_whom_is_refused(kind):
     layout = replace(whole(1, 6), see_BTT=torch.ones(1, 6, 6, dtype=torch.bool), whole=False)
-    if kind == "mixer/ponet":
-        pytest.skip("no token reads another one by one")
     with pytest.raises(ValueError, match="see_BTT"):
         piece(kind, **LINEAR[kind])(draws(1, 6, DIM), layout)
 
@@ -474,10 +472,10 @@ def test_luna_learns_masked_words():
     block = encoder_spec().get("blocks.0")
     spec = encoder_spec().replace("blocks", [block.replace("mixer", mixer("luna", length=n)) for n in (4, 0)])
     learner = build_learner(spec, [], example("objective", "masked_lm"), seed=0)
-    optimiser, losses = torch.optim.AdamW(learner.parameters(), lr=1e-2), []
-    for step in range(50):
+    optimiser, losses = torch.optim.AdamW(learner.parameters(), lr=3e-3), []
+    for step in range(110):
         with kernels.seeded(0, step):
-            batch = corrupted(learner.objective, language(32, step), step)
+            batch = corrupted(learner.objective, language(16, step), step)
             loss = learner.objective(learner.encoder, batch)["loss"]
             loss.backward()
         optimiser.step()

@@ -25,10 +25,10 @@ class Windowed(Core):
         super().__init__(heads, head_dim, dropout)
         if window < 2 or window % 2:
             raise ValueError(f"core/windowed: the window is an even number of tokens, at least 2, not {window}")
-        self.half = window // 2
+        self.reach = window // 2
 
     def forward(
         self, q_BNTH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None, scale: float, layout: Layout
     ) -> Tensor:
         p = self.dropout if self.training else 0.0
-        return windowed(q_BNTH, k_BNSH, v_BNSH, layout, self.half, scale, p)
+        return windowed(q_BNTH, k_BNSH, v_BNSH, layout, self.reach, scale, p)

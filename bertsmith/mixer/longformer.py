@@ -36,7 +36,7 @@ class Longformer(Mixer):
             raise ValueError(f"width {dim} is not a multiple of {heads} heads: choose other heads")
         if window < 2 or window % 2:
             raise ValueError(f"mixer/longformer: the window is an even number of tokens, at least 2, not {window}")
-        self.heads, self.half, self.first, self.most, self.dropout = heads, window // 2, first, most, dropout
+        self.heads, self.reach, self.first, self.most, self.dropout = heads, window // 2, first, most, dropout
         self.q, self.k, self.v, self.out = (Linear(dim, dim) for _ in range(4))
         self.q_global, self.k_global, self.v_global = (Linear(dim, dim) for _ in range(3))
         self.scale = (dim // heads) ** -0.5
@@ -53,7 +53,7 @@ class Longformer(Mixer):
         segment_BG = torch.where(there_BG, layout.segment_BT.gather(1, place_BG), -1)
         may_BTG = layout.segment_BT[:, :, None] == segment_BG[:, None, :]
         everywhere = (gather(k, 2), gather(v, 2), may_BTG, mark_BT)
-        y_BTD = windowed(q, k, v, layout, self.half, self.scale, p, everywhere).transpose(1, 2).flatten(2)
+        y_BTD = windowed(q, k, v, layout, self.reach, self.scale, p, everywhere).transpose(1, 2).flatten(2)
 
         q, k, v = split(self.q_global(gather(x_BTD, 1))), split(self.k_global(s_BTD)), split(self.v_global(s_BTD))
         # a place without a token reads all, so that its softmax is not empty; it is thrown away

@@ -18,6 +18,7 @@ from torch import Tensor
 from bertsmith.layout import Layout
 from bertsmith.linear import Linear
 from bertsmith.mixer import Mixer
+from bertsmith.rows import refuse_see
 
 
 class PoNet(Mixer):
@@ -35,6 +36,7 @@ class PoNet(Mixer):
         s_BTD, to = source or (x_BTD, layout)
         if to is not layout:
             raise ValueError("mixer/ponet pools tokens of its own layout only: its neighbours have no place elsewhere")
+        refuse_see(layout)
         h_BTD = self.o(x_BTD)
         g_BTD = self._document(self.q(x_BTD), self.k(s_BTD), self.v(s_BTD), layout)
         y_BTD = (g_BTD + self._segment(self.s(s_BTD), layout)) * h_BTD + _near(self.l(s_BTD), layout)
