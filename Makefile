@@ -1,6 +1,8 @@
 # Five commands: demo, test, test-slow, check, docs. Each makes .venv and installs what it needs the first time.
 
 VENV ?= .venv
+# Tests that run at once; each takes one core.
+JOBS ?= 2
 BIN := $(VENV)/bin
 # The first interpreter that really starts (a shim that only prints an error does not count).
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
@@ -13,7 +15,7 @@ demo: $(VENV)/installed
 	$(BIN)/bertsmith demo
 
 test: $(VENV)/installed-test
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n $(JOBS) -m "not slow"
 
 test-slow: $(VENV)/installed-test
 	$(BIN)/python -m pytest -q -m slow

@@ -28,8 +28,9 @@ CLOSE = {"rtol": 1e-4, "atol": 2e-6}  # float32, a few hundred additions in anot
 GRADIENT = {"rtol": 1e-3, "atol": 1e-5}  # the same, backwards; sums over all tokens of a batch
 
 MODULES = {m.name: importlib.import_module(f"families.{m.name}") for m in pkgutil.iter_modules(families.__path__)}
-CASES = [pytest.param(c, id=str(c)) for m in MODULES.values() for c in m.CASES]
-FIRST = [pytest.param(c, id=str(c)) for m in MODULES.values() for c in m.CASES if c.stock.endswith("Model")]
+ALL = [c for m in MODULES.values() for c in m.CASES]
+BARE = [c for c in ALL if c.stock.endswith("Model")]
+CASES, FIRST = ([pytest.param(c, id=str(c)) for c in some] for some in (ALL, BARE))
 
 
 def reference(case, dropout=0.0, seed=0):
@@ -106,8 +107,10 @@ def saved_gradients(theirs, folder):
     return named
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("padding", [True, False], ids=["padded", "full"])
+@pytest.mark.parametrize("case, padding", [
+    pytest.param(c, p, id=f"{c}-{'padded' if p else 'full'}", marks=[] if p or c in BARE else pytest.mark.slow)
+    for c in ALL for p in (True, False)
+])  # fmt: skip
 def test_outputs_and_every_gradient(case, padding, tmp_path):
     theirs = reference(case).train()
     bundle, spec, _ = ours(theirs, case, tmp_path)
@@ -167,8 +170,10 @@ def test_the_loss_of_the_reference(case, tmp_path):
     torch.testing.assert_close(want, out.loss, **CLOSE)
 
 
-@pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("remembers", [True, False], ids=["same", "computed"])
+@pytest.mark.parametrize("case, remembers", [
+    pytest.param(c, r, id=f"{c}-{'same' if r else 'computed'}", marks=pytest.mark.slow if r and c not in BARE else [])
+    for c in ALL for r in (True, False)
+])  # fmt: skip
 def test_weights_and_config_there_and_back(case, remembers, tmp_path):
     """Bit for bit; "computed": the config is made of our spec alone and opens in `transformers` with the same outputs."""
     theirs = reference(case).eval()

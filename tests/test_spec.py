@@ -12,7 +12,7 @@ from bertsmith.spec import Slot, Spec, find_slot, rooms
 
 
 def test_settings_are_checked_at_once_and_messages_list_what_exists():
-    with pytest.raises(ValueError, match="no ffn method 'nope'; there are: .*glu, mlp"):
+    with pytest.raises(ValueError, match="no ffn method 'nope'; there are: .*glu, .*mlp"):
         ffn("nope")
     with pytest.raises(TypeError, match="ffn/mlp has no setting hiden; it has: hidden, act, bias"):
         ffn("mlp", hiden=3)
@@ -28,7 +28,7 @@ def test_settings_are_checked_at_once_and_messages_list_what_exists():
 
 def test_defaults_are_written_out_and_tuples_become_lists():
     spec = ffn("mlp", hidden=7)
-    assert spec.to_dict() == {"kind": "ffn/mlp", "hidden": 7, "act": "gelu", "bias": True}
+    assert spec.to_dict() == {"kind": "ffn/mlp", "hidden": 7, "act": "gelu", "bias": True, "dropout": 0.0}
     optimiser = find_slot("optim")("adamw", betas=(0.8, 0.9))
     assert optimiser.args["betas"] == [0.8, 0.9]
     assert Spec.from_dict(json.loads(json.dumps(optimiser.to_dict()))) == optimiser
