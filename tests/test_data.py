@@ -24,9 +24,10 @@ from bertsmith.corpus.order import shuffled
 from bertsmith.corpus.pack import pack
 from bertsmith.corpus.pieces import Windows
 from bertsmith.corpus.prepare import prepare
-from bertsmith.corpus.shards import Shards
+from bertsmith.corpus.shards import Shards, need
 from bertsmith.data import BLOCK, Data, data
 from bertsmith.loader import batches
+from bertsmith.recipes.bert import bert_tiny
 from bertsmith.tokenizer.train import train_wordpiece
 
 KINDS = ["packed", "pairs"]
@@ -313,3 +314,11 @@ def test_memory_does_not_grow_with_the_corpus(path: str) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 10e6
+
+
+def test_a_corpus_whose_tokenizer_lacks_a_special_token_is_refused_by_name(tmp_path):
+    with pytest.raises(ValueError, match="has no cls and no mask token, only pad, unk"):
+        need({"pad": 0, "unk": 1}, "pad", "cls", "mask")
+    (tmp_path / "manifest.json").write_text(json.dumps({"vocabulary": 9, "special": {"pad": 0, "cls": 1, "sep": 2}}))
+    with pytest.raises(ValueError, match="has no mask token"):
+        bert_tiny(tmp_path)

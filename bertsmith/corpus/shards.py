@@ -12,6 +12,15 @@ from bertsmith.corpus.chunk import SUFFIXES, name_of
 OPEN = 256  # shards mapped at once
 
 
+def need(special: dict[str, int], *roles: str) -> None:
+    """Raises ValueError if the tokenizer of a corpus has none of these special tokens: `need(shards.special, "cls")`."""
+    if lacking := [role for role in roles if role not in special]:
+        raise ValueError(
+            f"the tokenizer of this corpus has no {' and no '.join(lacking)} token, only {', '.join(special)}: "
+            "prepare the text with another one (bertsmith tokenizer train --family bert)"
+        )
+
+
 class Shard(NamedTuple):
     """One shard, mapped read-only: `token_N`; where lines start in it, `line_L`; where documents start in the lines,
     `document_D`. The last two end with one entry more, the end."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from bertsmith.corpus.order import shuffled
 from bertsmith.corpus.pieces import Pieces, Windows
-from bertsmith.corpus.shards import Shards
+from bertsmith.corpus.shards import Shards, need
 from bertsmith.draw import numpy_rng
 from bertsmith.spec import Slot
 
@@ -70,6 +70,7 @@ class Text(Data):
                 f"length {length} and rows {rows}: a row needs more than {extra} tokens, a batch at least 1 row"
             )
         self.shards = Shards(path)
+        need(self.shards.special, "pad", "cls", "sep")
         self.length, self.rows, self.seed = length, rows, seed
         self.windows = Windows(self.shards, length - extra)
         if not self.windows.count:

@@ -164,8 +164,8 @@ def read(config: Config, theirs: dict[str, Tensor]) -> tuple[Spec, Spec | None, 
         head = None
     lost = {k for k in left if not any(part in k for part in family.unused)}
     tokens = ours.get("encoder.embedding.table.weight")
-    for name in left.keys() - lost if tokens is not None else ():
-        if left[name].shape == tokens.shape and not torch.equal(left[name], tokens):
+    for name in left.keys() - lost:
+        if tokens is not None and left[name].shape == tokens.shape and not torch.equal(left[name], tokens):
             raise ValueError(f"{name} differs from the token table: output tables of their own are not supported here")
     if ending != "Model":
         lost = {k for k in lost if "pooler." not in k}  # a pooler that the named class does not use

@@ -65,6 +65,7 @@ class Attention(Mixer):
     def forward(self, x_BTD: Tensor, layout: Layout, source: tuple[Tensor, Layout] | None = None) -> Tensor:
         heads = lambda linear: split(linear, self.head_dim)  # noqa: E731
         spread = lambda linear: lambda x: heads(linear)(x).repeat_interleave(self.group, 1)  # noqa: E731
-        project = heads(self.q), *((heads if self.group == 1 else spread)(x) for x in (self.k, self.v))
+        kv = heads if self.group == 1 else spread
+        project = heads(self.q), kv(self.k), kv(self.v)
         y_BNTH = attend(x_BTD, layout, source, project, self.position, self.core, self.scale, self.window)
         return self.out(merge(y_BNTH))

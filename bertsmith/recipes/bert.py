@@ -6,6 +6,7 @@ Devlin et al. 2018, arXiv:1810.04805 (base, large); Turc et al. 2019, arXiv:1908
 import json
 from pathlib import Path
 
+from bertsmith.corpus.shards import need
 from bertsmith.data import data
 from bertsmith.hf.bert import bert_encoder
 from bertsmith.masking import masking
@@ -18,6 +19,7 @@ from bertsmith.train import Run, Stage
 def _run(depth: int, dim: int, heads: int, lr: float, path: Path | str, budget: str, seed: int) -> Run:
     manifest = json.loads((Path(path) / "manifest.json").read_text())
     ids = manifest["special"]
+    need(ids, "mask")
     return Run(
         encoder=bert_encoder(depth, dim, heads, vocab=manifest["vocabulary"]),
         stages=[

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertsmith.block import block
+from bertsmith.corpus.shards import need
 from bertsmith.data import data
 from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
@@ -53,6 +54,7 @@ def _run(
     clip: float = 1.0,
 ) -> Run:
     ids = _manifest(path)["special"]
+    need(ids, "mask")
     asked = {"masking": hide, "mask_id": ids["mask"], "special": sorted(ids.values())}
     stage = Stage(
         objective=objective("masked_lm", head=head, **asked),

@@ -7,6 +7,7 @@ a smaller `stages.0.optim.lr`, is for smaller machines.
 import json
 from pathlib import Path
 
+from bertsmith.corpus.shards import need
 from bertsmith.data import data
 from bertsmith.hf.roberta import roberta_encoder
 from bertsmith.masking import masking
@@ -19,6 +20,7 @@ from bertsmith.train import Run, Stage
 def _run(depth: int, dim: int, heads: int, lr: float, warmup: float, path: Path | str, budget: str, seed: int) -> Run:
     manifest = json.loads((Path(path) / "manifest.json").read_text())
     ids = manifest["special"]
+    need(ids, "mask")
     return Run(
         encoder=roberta_encoder(depth, dim, heads, vocab=manifest["vocabulary"], pad=ids["pad"]),
         stages=[
