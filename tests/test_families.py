@@ -6,6 +6,7 @@ A family is tested because there is a file for it in tests/families; its cases s
 import importlib
 import json
 import pkgutil
+import shutil
 
 import families
 import pytest
@@ -245,6 +246,19 @@ def test_compiles_whole(case, tmp_path):
     with torch.no_grad():
         got, want = torch.compile(whole, fullgraph=True, backend="eager")(*given), whole(*given)
     torch.testing.assert_close(got, want, **CLOSE)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")
+@pytest.mark.parametrize("case", [c for c in BARE if c.stock in ("BertModel", "ModernBertModel")], ids=str)
+def test_inductor_gives_the_same(case, tmp_path):
+    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
+    _, token_BT, layout = batch(case)
+    whole, given = _Whole(bundle.encoder, {}), (token_BT, layout.real_BT.long())
+    torch._dynamo.reset()
+    with torch.no_grad():
+        got, want = torch.compile(whole, fullgraph=True)(*given), whole(*given)
+    torch.testing.assert_close(got[layout.real_BT], want[layout.real_BT], rtol=1e-4, atol=1e-5)  # fused, other sums
 
 
 @pytest.mark.parametrize("case", FIRST)

@@ -22,6 +22,17 @@ def shape(depth, dim, heads, **more):
 
 BERT = {"vocab_size": 30522}
 ROBERTA = {"vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1}
+ALBERT = {"vocab_size": 30000, "embedding_size": 128, "hidden_act": "gelu"}
+DEBERTA = {
+    "vocab_size": 128100,
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "position_buckets": 256,
+    "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+}
 
 # (recipe, class of `transformers` with the head that the recipe trains, fields of its config)
 SIZES = [
@@ -33,6 +44,14 @@ SIZES = [
     ("bert_large", "BertForMaskedLM", shape(24, 1024, 16, **BERT)),
     ("roberta_base", "RobertaForMaskedLM", shape(12, 768, 12, **ROBERTA)),
     ("roberta_large", "RobertaForMaskedLM", shape(24, 1024, 16, **ROBERTA)),
+    ("albert_base", "AlbertForMaskedLM", shape(12, 768, 12, **ALBERT)),
+    ("albert_large", "AlbertForMaskedLM", shape(24, 1024, 16, **ALBERT)),
+    ("albert_xlarge", "AlbertForMaskedLM", shape(24, 2048, 16, **ALBERT)),
+    ("albert_xxlarge", "AlbertForMaskedLM", shape(12, 4096, 64, **ALBERT)),
+    ("deberta_v3_xsmall", "DebertaV2ForMaskedLM", shape(12, 384, 6, **DEBERTA)),
+    ("deberta_v3_small", "DebertaV2ForMaskedLM", shape(6, 768, 12, **DEBERTA)),
+    ("deberta_v3_base", "DebertaV2ForMaskedLM", shape(12, 768, 12, **DEBERTA)),
+    ("deberta_v3_large", "DebertaV2ForMaskedLM", shape(24, 1024, 16, **DEBERTA)),
 ]
 
 
