@@ -147,7 +147,7 @@ def test_a_layout_that_says_who_sees_whom_is_refused_and_so_is_what_is_no_stack(
     there = replace(alone(token), see_BTT=torch.ones(1, 12, 12).bool())
     with pytest.raises(ValueError, match="who sees whom"):
         build(with_memory(4))(token, there)
-    with pytest.raises(ValueError, match="reads segments of 1 token or more"):
+    with pytest.raises(ValueError, match="goes around an encoder/stack, not around encoder/memory"):
         Spec.from_dict(with_memory(4).to_dict() | {"inner": with_memory(4).to_dict()}).build()
     with pytest.raises(ValueError, match="reads segments of 1 token or more"):
         with_past(0, 4).build()

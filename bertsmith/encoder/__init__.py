@@ -9,7 +9,7 @@ from bertsmith.layout import Layout
 from bertsmith.linear import Changeable, Dropout
 from bertsmith.norm import Norm
 from bertsmith.position import Position
-from bertsmith.spec import Slot
+from bertsmith.spec import Slot, Spec
 
 Source = Callable[[int, Tensor], tuple[Tensor, Layout]]
 
@@ -35,6 +35,17 @@ class Encoder(Changeable):
     def states(self, token_BT: Tensor, layout: Layout) -> list[Tensor]:
         """[x_BTD after the embedding, after each layer ...]; the last has the final norm."""
         raise NotImplementedError
+
+    def adopt(self, inner: Spec) -> None:
+        """Become the stack that `inner` describes, part by part, so that tensors keep its names: for kinds around a stack.
+
+        Raises ValueError if it is no stack.
+        """
+        if inner.slot is not encoder or inner.kind != "stack":
+            raise ValueError(f"this encoder goes around an encoder/stack, not around {inner.slot.name}/{inner.kind}")
+        stack = inner.build()
+        self.dim, self.heads, self.depth, self.init = stack.dim, stack.heads, stack.depth, stack.init
+        self.embedding, self.layers, self.norm, self.drop = stack.embedding, stack.layers, stack.norm, stack.drop
 
     def prepare(self, token_BT: Tensor, layout: Layout, reach: int = 0) -> Layout:
         """The layout with a scratch for one pass over these tokens, and in it what positions make once.

@@ -62,14 +62,12 @@ class Memory(Encoder):
 
     def __init__(self, *, inner: Spec, length: int, memory: int, through: int = 0):
         super().__init__()
-        if inner.kind != "stack" or length < 1 or memory < 1:
+        if length < 1 or memory < 1:
             raise ValueError(
-                f"encoder/memory reads segments of 1 token or more with an encoder/stack and 1 vector or more of memory; got "
-                f"encoder/{inner.kind}, length {length}, memory {memory}"
+                f"encoder/memory reads segments of 1 token or more with 1 vector or more of memory; got length {length}, "
+                f"memory {memory}"
             )
-        stack = inner.build()
-        self.dim, self.heads, self.depth, self.init = stack.dim, stack.heads, stack.depth, stack.init
-        self.embedding, self.layers, self.norm, self.drop = stack.embedding, stack.layers, stack.norm, stack.drop
+        self.adopt(inner)
         self.length, self.through = length, through
         self.memory = nn.Parameter(0.02 * torch.randn(memory, self.dim, generator=kernels.generator()))
 

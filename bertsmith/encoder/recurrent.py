@@ -62,14 +62,12 @@ class Recurrent(Encoder):
 
     def __init__(self, *, inner: Spec, length: int, cache: int):
         super().__init__()
-        if inner.kind != "stack" or length < 1 or cache < 0:
+        if length < 1 or cache < 0:
             raise ValueError(
-                f"encoder/recurrent reads segments of 1 token or more with an encoder/stack, and a past of 0 or more; got "
-                f"encoder/{inner.kind}, length {length}, cache {cache}"
+                f"encoder/recurrent reads segments of 1 token or more and a past of 0 or more; got length {length}, "
+                f"cache {cache}"
             )
-        stack = inner.build()
-        self.dim, self.heads, self.depth, self.init = stack.dim, stack.heads, stack.depth, stack.init
-        self.embedding, self.layers, self.norm, self.drop = stack.embedding, stack.layers, stack.norm, stack.drop
+        self.adopt(inner)
         self.length, self.cache = length, cache
 
     def states(self, token_BT: Tensor, layout: Layout) -> list[Tensor]:
