@@ -109,10 +109,14 @@ def test_the_combinations_cover_every_pair():
     for a, b in itertools.combinations(ROOMS, 2):
         met = {(c[a], c[b]) for c in COMBINATIONS}
         assert met == set(itertools.product(rooms[a], rooms[b]))
+
+
+@pytest.mark.slow
+def test_most_combinations_work():
     refused = 0
     for choice in COMBINATIONS:
         try:
             assemble(choice).build()
         except ValueError:
             refused += 1
-    assert refused < len(COMBINATIONS) / 3, "most combinations work"
+    assert refused < len(COMBINATIONS) / 3

@@ -261,7 +261,9 @@ def test_inductor_gives_the_same(case, tmp_path):
     torch.testing.assert_close(got[layout.real_BT], want[layout.real_BT], rtol=1e-4, atol=1e-5)  # fused, other sums
 
 
-@pytest.mark.parametrize("case", FIRST)
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=str(c), marks=[pytest.mark.slow] if c.slow_export else []) for c in BARE]
+)
 def test_is_exported_with_batch_and_length_open(case, tmp_path):
     if case.no_export:
         pytest.skip(case.no_export)

@@ -111,7 +111,7 @@ def test_data_is_found_below_the_folder_that_the_environment_names(tmp_path, mon
 
 
 def test_errors(tmp_path, text):
-    with pytest.raises(ValueError, match="no recipe 'bert_huge'; there are: bert_base"):
+    with pytest.raises(ValueError, match="no recipe 'bert_huge'; there are: "):
         pretrain("bert_huge", text, tmp_path / "run")
     with pytest.raises(ValueError, match="cannot read the budget"):
         pretrain("bert_tiny", text, tmp_path / "run", budget="soon")

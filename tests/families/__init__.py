@@ -42,6 +42,7 @@ class Case:
         unused: parameters of the reference that its own output does not depend on.
         length: tokens of the longest row. packs: False where a mixer declares that it cannot keep documents apart.
         renamed: True where the reference saves its tensors under other names than those of its parameters.
+        slow_export: True where tracing takes seconds; it is then a slow test.
         no_compile, no_export: why not, in words; "" where torch.compile(fullgraph=True) and torch.export work.
     """
 
@@ -61,6 +62,7 @@ class Case:
     length: int = 11
     packs: bool = True
     renamed: bool = False
+    slow_export: bool = False
     no_compile: str = ""
     no_export: str = ""
 

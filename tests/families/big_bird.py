@@ -24,6 +24,7 @@ SPARSE = {"attention_type": "block_sparse", "block_size": 2, "num_random_blocks"
 FULL = {"attention_type": "original_full"}
 # 18 tokens are 9 blocks of 2, more than the 7 that are read in full
 MORE = {
+    "slow_export": True,
     "prepare": same_draw,
     "length": 18,
     "reads_padding": "the reference's last block and its random ones are blocks of the row with its padding",

@@ -32,6 +32,7 @@ def _replaced(out, bundle, x_BTD, layout, real):
 
 
 MORE = {
+    "slow_export": True,
     "prepare": _empty_padding,
     "sizes": SIZES,
     "dropouts": ("hidden_dropout", "attention_dropout", "activation_dropout"),
