@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 from families import LABELS, VOCAB, cases
 
 SIZES = {"vocab_size": VOCAB, "d_model": 32, "n_layer": 3, "n_head": 4, "d_inner": 48, "num_labels": LABELS}
@@ -18,6 +20,7 @@ CASES = [
     *cases("XLNet", "ForQuestionAnsweringSimple", fields={"num_labels": 2}, **MORE),
     *cases("XLNet", "Model", name="clamped", fields={"clamp_len": 4, "ff_activation": "relu"}, **MORE),
 ]
+CASES = [replace(case, slow_export=True) for case in CASES]  # tracing takes seconds
 
 REFUSED = [
     ("XLNetConfig", {"attn_type": "uni"}, "attn_type 'uni' is not supported"),
