@@ -17,6 +17,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from bertsmith.files import write_atomic
+from bertsmith.kernels import undrawn
 from bertsmith.linear import apply_changes, tensors
 from bertsmith.model import Bundle, Model
 from bertsmith.spec import from_plain, to_plain
@@ -72,11 +73,13 @@ def load(base: Model, folder: Path | str) -> Model:
         raise ValueError(f"{folder} is an adapter of an encoder of another shape than this one")
     if wanted["digest"] != digest(base):
         raise ValueError(f"{folder} was tuned on other weights than these: open the model that it was tuned on")
-    encoder, task, head_spec = base.spec.build(), from_plain(about["task"]), from_plain(about["head"])
-    apply_changes(encoder, base.encoder.changes)
-    apply_changes(encoder, from_plain(about["changes"]))
+    task, head_spec = from_plain(about["task"]), from_plain(about["head"])
     outputs = task.build(about["labels"]).outputs if task else len(about["labels"])
-    bundle = Bundle(encoder, head_spec.build(encoder, outputs) if head_spec else None)
+    with undrawn():
+        encoder = base.spec.build()
+        apply_changes(encoder, base.encoder.changes)
+        apply_changes(encoder, from_plain(about["changes"]))
+        bundle = Bundle(encoder, head_spec.build(encoder, outputs) if head_spec else None)
     shared = {k: v for k, v in tensors(base.bundle).items() if k.startswith("encoder.")}
     _place(bundle, {k: v.detach() for k, v in shared.items()} | own, folder)
     tuned = Model(base.spec, bundle, base.tokenizer, head_spec, task, about["labels"], about["pooling"],

@@ -22,6 +22,7 @@ SHORT = 384  # up to here, on a CPU, plain products beat SDPA: its blocks are la
 _bits: ContextVar[np.random.Generator | None] = ContextVar("bits", default=None)
 _draws: ContextVar[torch.Generator | None] = ContextVar("draws", default=None)
 _force: ContextVar[str] = ContextVar("force", default="")
+_start: ContextVar[bool] = ContextVar("start", default=True)
 
 
 def attention(
@@ -162,6 +163,27 @@ def seeded(seed: int, *what: int | str) -> Iterator[None]:
     finally:
         _bits.reset(bits)
         _draws.reset(draws)
+
+
+@contextmanager
+def undrawn() -> Iterator[None]:
+    """Layers made here are not given their start, which is drawn slowly: something else fills every one of them next.
+
+    They hold NaN until then, so that a forgotten one shows.
+    """
+    token = _start.set(False)
+    try:
+        yield
+    finally:
+        _start.reset(token)
+
+
+@torch.no_grad()
+def start(weight: Tensor) -> Tensor:
+    """Fill a layer's weight with its start: normal, 0.02, cut at two standard deviations (as BERT's)."""
+    if not _start.get():
+        return weight.fill_(math.nan)
+    return torch.nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04, generator=generator())
 
 
 def generator() -> torch.Generator | None:

@@ -1,5 +1,6 @@
 """What the loop trains: encoder and objective under one root, and the fp32 masters of their weights."""
 
+from collections.abc import Collection
 from typing import Any
 
 import torch
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 
 from bertsmith.encoder import Encoder
 from bertsmith.init import initialise
-from bertsmith.kernels import seeded
+from bertsmith.kernels import seeded, undrawn
 from bertsmith.linear import apply_changes
 from bertsmith.objective import Objective
 from bertsmith.spec import Spec
@@ -45,15 +46,17 @@ class Masters:
             self.live[n].copy_(self.fp32[n])
 
 
-def build(spec: Spec, changes: list[dict[str, Any]], objective: Spec, seed: int, fresh: bool = True) -> Learner:
+def build(
+    spec: Spec, changes: list[dict[str, Any]], objective: Spec, seed: int, known: Collection[str] = ()
+) -> Learner:
     """Encoder with its edits and grafts, and objective; initial weights are a function of the seed.
 
-    fresh: False where all of them are loaded next, so that their start need not be drawn.
+    known: names of tensors that are loaded next, so that their start need not be drawn.
     """
     with seeded(seed, "build"):
-        encoder = spec.build()
-        learner = Learner(encoder, objective.build(encoder))
-        if fresh:
-            initialise(learner, encoder.init, seed)
+        with undrawn():
+            encoder = spec.build()
+            learner = Learner(encoder, objective.build(encoder))
+        initialise(learner, encoder.init, seed, known=known)
         apply_changes(encoder, changes)
     return learner

@@ -43,7 +43,7 @@ class Linear(Edited):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(dim_out, dim_in))
         self.bias = nn.Parameter(torch.zeros(dim_out)) if bias else None
-        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04, generator=kernels.generator())
+        kernels.start(self.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.linear(x, *self.edited())
@@ -89,7 +89,7 @@ class Embedding(Edited):
     def __init__(self, rows: int, dim: int):
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.empty(rows, dim)), None
-        nn.init.trunc_normal_(self.weight, std=0.02, a=-0.04, b=0.04, generator=kernels.generator())
+        kernels.start(self.weight)
 
     def forward(self, index: Tensor) -> Tensor:
         return F.embedding(index, self.edited()[0])

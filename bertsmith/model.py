@@ -22,6 +22,7 @@ from bertsmith.encoder import Encoder
 from bertsmith.files import write_atomic
 from bertsmith.head import Head
 from bertsmith.hf import hub
+from bertsmith.kernels import undrawn
 from bertsmith.layout import Layout
 from bertsmith.learner import build
 from bertsmith.linear import apply_changes, load_tensors, places_taken, tensors
@@ -103,7 +104,7 @@ class Model:
     def of(cls, now: Trained, objective: Spec, tokenizer: Tokenizer, task: Spec | None = None,
            labels: list[str] | None = None) -> "Model":  # fmt: skip
         """What a run has trained: its encoder, and the head that its objective ships."""
-        learner = build(now.encoder, now.changes, objective, 0, fresh=False)
+        learner = build(now.encoder, now.changes, objective, 0, known=now.tensors)
         load_tensors(learner, now.tensors)
         shipped = learner.objective
         bundle = Bundle(learner.encoder, shipped.head)
@@ -394,9 +395,10 @@ def _load_ours(folder: Path) -> Model:
 
 def _assemble(spec: Spec, changes: list, head_spec: Spec | None, held: dict[str, Tensor], tokenizer: Tokenizer,
               task: Spec | None, labels: list[str], outputs: int) -> Model:  # fmt: skip
-    encoder = spec.build()
-    apply_changes(encoder, changes)
-    bundle = Bundle(encoder, head_spec.build(encoder, outputs) if head_spec else None)
+    with undrawn():
+        encoder = spec.build()
+        apply_changes(encoder, changes)
+        bundle = Bundle(encoder, head_spec.build(encoder, outputs) if head_spec else None)
     load_tensors(bundle, held)
     return Model(spec, bundle, tokenizer, head_spec, task, labels, max_length=_longest(spec))
 

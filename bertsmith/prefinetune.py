@@ -262,7 +262,7 @@ def _train(model: Model, sets: dict[str, Prepared], how: Together, run: Path, pr
 
 
 def _models(model: Model, now: Trained, objective: Spec, sets: dict[str, Prepared]) -> dict[str, Model]:
-    learner = build(now.encoder, now.changes, objective, 0)
+    learner = build(now.encoder, now.changes, objective, 0, known=now.tensors)
     load_tensors(learner, now.tensors)
     parts: Any = learner.objective.tasks
     return {

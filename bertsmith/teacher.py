@@ -51,10 +51,10 @@ class Teacher(nn.Module):
                 "must not train beside it"
             )
         for name, tensor in held.items():
-            if name in weights:
-                tensor.lerp_(weights[name].to(tensor.dtype), 1 - beta if self.begun else 1.0)
+            if name in weights and self.begun:
+                tensor.lerp_(weights[name].to(tensor.dtype), 1 - beta)
             else:
-                tensor.copy_(others[name])
+                tensor.copy_((weights | others)[name])
         self.begun.fill_(1)
 
     @torch.no_grad()

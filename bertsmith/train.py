@@ -93,9 +93,10 @@ def _enter(run: Run, now: Trained) -> Trained:
             raise ValueError("bake or drop edits and grafts before a resize: set `leave` in the stage before")
         method, old = change.build(), run.stages[max(now.stage, 0)].objective
         spec, kept, moments = resized(method, spec, kept, moments, lambda s, o=old: build(s, [], o, seed))
-    learner = build(spec, now.changes, stage.objective, seed)
+    known = {k: v for k, v in kept.items() if same or k.startswith("encoder.")}
+    learner = build(spec, now.changes, stage.objective, seed, known)
     fresh = tensors(learner)
-    load_tensors(learner, {k: kept.get(k, v) if same or k.startswith("encoder.") else v for k, v in fresh.items()})
+    load_tensors(learner, {k: known.get(k, v) for k, v in fresh.items()})
     there, here = ({k for k in x if k.startswith("encoder.")} for x in (kept, fresh))
     if kept and (lost := there ^ here):
         raise KeyError(f"the weights to start from do not fit the encoder: {sorted(lost)[:5]}")
@@ -112,7 +113,7 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
     budget, plan = Budget.parse(stage.budget), stage.schedule.build()
     if stage.accumulate % world.size:
         raise ValueError(f"accumulate={stage.accumulate} is not a multiple of the {world.size} processes")
-    learner = build(now.encoder, now.changes, stage.objective, draw(run.seed, "stage", now.stage), fresh=False)
+    learner = build(now.encoder, now.changes, stage.objective, draw(run.seed, "stage", now.stage), known=now.tensors)
     load_tensors(learner, now.tensors)
     learner, select = learner.to(device).train(), stage.select.build()
     masters = Masters(learner, precision)
@@ -199,7 +200,7 @@ def _gather(now: Trained, learner: Learner, masters: Masters, optimiser: Optim, 
 
 def _leave(stage: Stage, now: Trained, run: Run) -> Trained:
     """The end of a stage: every piece takes its last step, and its changes are kept, baked or dropped."""
-    learner = build(now.encoder, now.changes, stage.objective, draw(run.seed, "stage", now.stage), fresh=False)
+    learner = build(now.encoder, now.changes, stage.objective, draw(run.seed, "stage", now.stage), known=now.tensors)
     load_tensors(learner, now.tensors)
     for module in learner.modules():
         if isinstance(module, tap.Stepped):

@@ -33,6 +33,7 @@ from bertsmith.examples import Columns, Examples
 from bertsmith.files import write_atomic
 from bertsmith.frozen import Frozen
 from bertsmith.interval import t_interval
+from bertsmith.kernels import undrawn
 from bertsmith.linear import apply_changes, leave, places_taken
 from bertsmith.model import Model
 from bertsmith.objective import objective as objectives
@@ -217,8 +218,9 @@ def _room(model: Model, how: Tuning, max_length: int) -> int:
     """Tokens of a row at the most, with what the changes take of it (a prompt)."""
     if not how.changes or how.resize:
         return max_length
-    encoder = model.spec.build()
-    apply_changes(encoder, [*model.encoder.changes, *how.changes])
+    with undrawn():
+        encoder = model.spec.build()
+        apply_changes(encoder, [*model.encoder.changes, *how.changes])
     return min(max_length, model.max_length - places_taken(encoder) + places_taken(model.encoder))
 
 

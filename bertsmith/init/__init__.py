@@ -1,6 +1,7 @@
 """Where weights start."""
 
 import re
+from collections.abc import Collection
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -39,12 +40,12 @@ class Starts(Protocol):
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, method: Init, seed: int, prefix: str = "") -> None:
-    """Fill every parameter but those that a piece keeps (`Starts`): each from a generator seeded by its path, so that no
-    order of building matters."""
+def initialise(model: nn.Module, method: Init, seed: int, prefix: str = "", known: Collection[str] = ()) -> None:
+    """Fill every parameter but those that a piece keeps (`Starts`) and the `known` ones, which are loaded next: each from a
+    generator seeded by its path, so that no order of building matters."""
     kept = {f"{path}.{name}" for path, m in model.named_modules() if isinstance(m, Starts) for name in m.starts}
     for path, tensor in model.named_parameters():
-        if tensor.is_meta or path in kept:
+        if tensor.is_meta or path in kept or path in known:
             continue
         found = re.search(r"(?:^|\.)layers\.(\d+)\.", path)
         layer = int(found[1]) if found else None
