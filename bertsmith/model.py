@@ -2,6 +2,7 @@
 
 import copy
 import json
+import lzma
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from bertsmith import hf
 from bertsmith.checkpoint import Trained
 from bertsmith.coding import Coder, OnLong, Row, batches, by_row
 from bertsmith.encoder import Encoder
+from bertsmith.engine import Engine, Precision
 from bertsmith.files import write_atomic
 from bertsmith.head import Head
 from bertsmith.hf import hub
@@ -35,6 +37,9 @@ from bertsmith.tokenizer.load import load_tokenizer
 from bertsmith.tokenizer.roles import shown, special_ids
 
 FORMAT = 1
+ASSETS = Path(__file__).parent / "assets"
+PROBES = 24
+SLICE = 4096  # texts that are tokenized at once
 BATCH_TOKENS = 8192  # places in a batch of inference, padding included
 TASKS = {"span": "extractive_qa", "context_span": "extractive_qa", "choice": "multiple_choice"}  # of stock heads
 POOLING = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token"}
@@ -99,6 +104,7 @@ class Model:
         self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        self._engine: Engine | None = None
 
     @classmethod
     def of(cls, now: Trained, objective: Spec, tokenizer: Tokenizer, task: Spec | None = None,
@@ -118,6 +124,19 @@ class Model:
     @property
     def head(self) -> Any:
         return self.bundle.head
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the encoder for texts of up to max_length tokens."""
+        if self._engine is None or self._engine.longest != self.max_length:
+            self._engine = Engine(self.encoder, self.max_length, self._probes)
+        return self._engine
+
+    def _probes(self) -> list[list[int]]:
+        """Ids of texts in the box, of many lengths, by which the engine sees what a precision does."""
+        lines = lzma.decompress((ASSETS / "heldout.txt.xz").read_bytes()).decode().splitlines()
+        texts = [line[: 20 * (1 + i % 12)] for i, line in enumerate(line for line in lines if len(line) > 250)]
+        return [code.ids for code in self.coder().encode(texts[:PROBES])]
 
     @property
     def device(self) -> torch.device:
@@ -169,23 +188,39 @@ class Model:
 
     @torch.inference_mode()
     def encode(self, texts: str | Sequence[str], pooling: str = "", max_length: int = 0, normalize: bool = False,
-               on_long: OnLong = "truncate") -> np.ndarray:  # fmt: skip
-        """float32 [N, D], in the order given; [D] for one text. pooling: "mean" or "first" (default: the model's)."""
+               on_long: OnLong = "truncate", precision: Precision = "default") -> np.ndarray:  # fmt: skip
+        """float32 [N, D], in the order given; [D] for one text. pooling: "mean" or "first" (default: the model's).
+
+        precision: what is promised of the vectors: "default", a cosine of 0.9999 to fp32; "exact", fp32 (see `engine`).
+        """
         alone, rows = _rows(texts)
-        method = pools(pooling or self.pooling).build(self.encoder.dim)
+        kind = pooling or self.pooling
+        method = pools(kind).build(self.encoder.dim)
         out = np.zeros((len(rows), self.encoder.dim), dtype=np.float32)
-        for index, token_BT, layout in self.tokens(rows, None, max_length, on_long):
-            out[index] = method(self.encoder(token_BT, layout), layout).float().cpu().numpy()
+        if self.engine.pools(kind, precision):
+            coder = self.coder(max_length, on_long)
+            for begin in range(0, len(rows), SLICE):
+                codes = coder.encode(rows[begin : begin + SLICE])
+                starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
+                ids, types = (
+                    np.fromiter((x for code in codes for x in of(code)), np.int32, starts[-1])
+                    for of in (lambda code: code.ids, lambda code: code.type_ids)
+                )
+                out[begin : begin + SLICE] = self.engine.pooled(ids, starts, kind, precision, types)
+            self.cut = coder.cut
+        else:
+            for index, token_BT, layout in self.tokens(rows, None, max_length, on_long):
+                out[index] = method(self.engine.states(token_BT, layout, precision), layout).float().cpu().numpy()
         if normalize:
             out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
         return out[0] if alone else out
 
     @overload
-    def fill(self, texts: str, top: int = 5) -> Filled: ...
+    def fill(self, texts: str, top: int = 5, precision: Precision = "default") -> Filled: ...
     @overload
-    def fill(self, texts: Sequence[str], top: int = 5) -> list[Filled]: ...
+    def fill(self, texts: Sequence[str], top: int = 5, precision: Precision = "default") -> list[Filled]: ...
     @torch.inference_mode()
-    def fill(self, texts: str | Sequence[str], top: int = 5) -> Filled | list[Filled]:
+    def fill(self, texts: str | Sequence[str], top: int = 5, precision: Precision = "default") -> Filled | list[Filled]:
         """The likeliest tokens for every mask ([MASK]; <mask> in RoBERTa's vocabularies).
 
         Raises ValueError without a masked-LM head, or without a mask.
@@ -199,7 +234,7 @@ class Model:
         mask = self.tokenizer.id_to_token(mask_id) or ""
         found: dict[int, Filled] = {}
         for index, token_BT, layout in self.tokens(rows):
-            x_BTD = self.encoder(token_BT, layout)
+            x_BTD = self.engine.states(token_BT, layout, precision)
             for row, i in enumerate(index):
                 places = (token_BT[row] == mask_id).nonzero()[:, 0]
                 if not len(places):
@@ -217,15 +252,18 @@ class Model:
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int = 0,
-               on_long: OnLong = "truncate") -> Iterator[tuple[list[int], Tensor]]:  # fmt: skip
+               on_long: OnLong = "truncate",
+               precision: Precision = "default") -> Iterator[tuple[list[int], Tensor]]:  # fmt: skip
         """Batches of (numbers of the texts, logits), in no promised order."""
         if self.head is None:
             raise ValueError("this model has no head: fine-tune it first (bertsmith finetune MODEL FILE)")
         for index, token_BT, layout in self.tokens(texts, pairs, max_length, on_long):
-            yield index, self.head(self.encoder(token_BT, layout), layout).float().cpu()
+            yield index, self.head(self.engine.states(token_BT, layout, precision), layout).float().cpu()
 
     @torch.inference_mode()
-    def parts(self, task: Task, rows: Sequence[Row]) -> Iterator[tuple[int, list[Any]]]:
+    def parts(
+        self, task: Task, rows: Sequence[Row], precision: Precision = "default"
+    ) -> Iterator[tuple[int, list[Any]]]:
         """(number of the example, what the task keeps of each of its rows), an example as soon as all its rows are read.
 
         Raises ValueError if there is no head.
@@ -237,15 +275,15 @@ class Model:
             of.setdefault(row.example, []).append(number)
         kept: dict[int, Any] = {}
         for index, token_BT, layout in self.batches(rows):
-            logits = self.head(self.encoder(token_BT, layout), layout).float().cpu()
+            logits = self.head(self.engine.states(token_BT, layout, precision), layout).float().cpu()
             now = [rows[i] for i in index]
             for i, row, one in zip(index, now, by_row(logits, now, self.head.each), strict=True):
                 kept[i] = task.part(one, row)
                 if all(n in kept for n in of[row.example]):
                     yield row.example, [kept.pop(n) for n in of[row.example]]
 
-    def predict(self, texts: str | Sequence[str], pairs: Any = None,
-                on_long: OnLong = "truncate") -> Prediction | list[Prediction]:  # fmt: skip
+    def predict(self, texts: str | Sequence[str], pairs: Any = None, on_long: OnLong = "truncate",
+                precision: Precision = "default") -> Prediction | list[Prediction]:  # fmt: skip
         """One Prediction for one text, a list for a list. Raises ValueError if the model was not fine-tuned.
 
         Args:
@@ -260,7 +298,7 @@ class Model:
         task, coder = self.task.build(self.labels), self.coder(0, on_long)
         rows = task.rows(coder, given, seconds, None)
         self.cut = coder.cut
-        found = dict(self.parts(task, rows))
+        found = dict(self.parts(task, rows, precision))
         answers = task.answers([found[i] for i in range(len(given))]) if given else []
         return answers[0] if alone else answers
 

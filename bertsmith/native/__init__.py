@@ -1,0 +1,144 @@
+"""The compiled encoder: which library there is, what runs here, and how its C functions are called.
+
+Known to `engine` alone. The sources beside this file say how it works: encoder.cpp first.
+"""
+
+import ctypes
+import functools
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_void_p
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LIBRARY = Path(__file__).parent / "_kernel.so"
+INT8, BF16, FP32 = 0, 1, 2
+KINDS = {"int8": INT8, "bf16": BF16, "fp32": FP32}
+STATES, MEAN, FIRST = 0, 1, 2
+
+
+class LinearWeights(Structure):
+    _fields_ = [("kind", c_int32), ("out", c_int32), ("inputs", c_int32), ("gated", c_int32),
+                ("weight", c_void_p), ("scale", c_void_p), ("bias", c_void_p), ("smooth", c_void_p)]  # fmt: skip
+
+
+class NormWeights(Structure):
+    _fields_ = [("kind", c_int32), ("eps", c_float), ("weight", c_void_p), ("bias", c_void_p)]
+
+
+class EmbeddingWeights(Structure):
+    _fields_ = [("width", c_int32), ("vocab", c_int32), ("places", c_int32), ("types", c_int32),
+                ("word", c_void_p), ("position", c_void_p), ("type", c_void_p),
+                ("norm", NormWeights), ("project", LinearWeights)]  # fmt: skip
+
+
+class LayerWeights(Structure):
+    _fields_ = [("heads", c_int32), ("kv_heads", c_int32), ("head_dim", c_int32), ("window", c_int32),
+                ("places", c_int32), ("span", c_int32), ("act", c_int32),
+                ("cosine", c_void_p), ("sine", c_void_p), ("bias", c_void_p),
+                ("qkv", LinearWeights), ("out", LinearWeights), ("up", LinearWeights), ("down", LinearWeights),
+                ("attention_in", NormWeights), ("attention_out", NormWeights),
+                ("ffn_in", NormWeights), ("ffn_out", NormWeights)]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Isa:
+    """An instruction set that runs here: its name, floats in a vector, and whether it multiplies bf16."""
+
+    name: str
+    lanes: int
+    bf16: bool
+    handle: int
+
+
+@functools.cache
+def library() -> ctypes.CDLL | None:
+    """The library, or None where there is none for this machine (`why_not` says why)."""
+    try:
+        lib = ctypes.CDLL(str(LIBRARY))
+    except OSError:
+        return None
+    lib.bs_isa.restype = lib.bs_isa_name.restype = c_void_p
+    lib.bs_isa_name.restype = lib.bs_error.restype = c_char_p
+    lib.bs_isa.argtypes = [ctypes.c_int]
+    for name in ("bs_isa_name", "bs_isa_lanes", "bs_isa_bf16"):
+        getattr(lib, name).argtypes = [c_void_p]
+    lib.bs_new.argtypes = [c_void_p, ctypes.c_int, POINTER(EmbeddingWeights), POINTER(c_void_p)]
+    lib.bs_add.argtypes = [c_void_p, POINTER(LayerWeights)]
+    lib.bs_finish.argtypes = [c_void_p, POINTER(NormWeights)]
+    integers = [c_void_p, c_void_p, c_void_p]
+    lib.bs_run.argtypes = [c_void_p, *integers, ctypes.c_int, ctypes.c_int, ctypes.c_int, c_void_p]
+    lib.bs_delete.argtypes = [c_void_p]
+    lib.bs_delete.restype = None
+    return lib
+
+
+@functools.cache
+def sets() -> tuple[Isa, ...]:
+    """The instruction sets that run here, best first; none without a library."""
+    if (lib := library()) is None:
+        return ()
+    found: list[Isa] = []
+    while handle := lib.bs_isa(len(found)):
+        name = lib.bs_isa_name(handle).decode()
+        found.append(Isa(name, lib.bs_isa_lanes(handle), bool(lib.bs_isa_bf16(handle)), handle))
+    return tuple(found)
+
+
+def why_not() -> str:
+    """Why the compiled encoder cannot run here; "" if it can."""
+    if not LIBRARY.exists():
+        return "it was not compiled at installation: python -m bertsmith.native.build says why, or does it now"
+    if library() is None:
+        return f"{LIBRARY.name} does not load here (it is for x86-64 on Linux)"
+    return "" if sets() else "the processor has no AVX2"
+
+
+class Handle:
+    """An encoder in the library. Arrays that it is given are copied, but for tables by token and by place,
+    which `keep` holds on to.
+
+    Raises RuntimeError if the library says that something went wrong.
+    """
+
+    def __init__(self, isa: Isa, dim: int, embedding: EmbeddingWeights, keep: Sequence[np.ndarray]):
+        self.lib, self.dim, self.keep, self.pointer = library(), dim, list(keep), c_void_p()
+        assert self.lib is not None
+        self._do(self.lib.bs_new(isa.handle, dim, byref(embedding), byref(self.pointer)))
+
+    def add(self, layer: LayerWeights) -> None:
+        self._do(self.lib.bs_add(self.pointer, byref(layer)))  # type: ignore[union-attr]
+
+    def finish(self, norm: NormWeights) -> None:
+        self._do(self.lib.bs_finish(self.pointer, byref(norm)))  # type: ignore[union-attr]
+
+    def run(
+        self, ids: np.ndarray, starts: np.ndarray, threads: int, pooling: int = STATES, types: np.ndarray | None = None
+    ) -> np.ndarray:
+        """float32 [tokens, D], or [texts, D] if pooled: of texts that lie one after the other.
+
+        Args:
+            ids: int32 [tokens]; types: the same, or None for all 0.
+            starts: int32 [texts + 1], where each text begins, and the end.
+        """
+        rows = len(ids) if pooling == STATES else len(starts) - 1
+        out = np.zeros((rows, self.dim), np.float32)
+        if len(ids):
+            given = (address(ids), None if types is None else address(types), address(starts))
+            done = self.lib.bs_run(self.pointer, *given, len(starts) - 1, pooling, threads, address(out))  # type: ignore[union-attr]
+            self._do(done)
+        return out
+
+    def _do(self, failed: int) -> None:
+        if failed:
+            raise RuntimeError(f"the compiled encoder: {self.lib.bs_error().decode()}")  # type: ignore[union-attr]
+
+    def __del__(self) -> None:
+        if self.lib is not None and self.pointer:
+            self.lib.bs_delete(self.pointer)
+
+
+def address(array: np.ndarray | None) -> int | None:
+    """Of an array's first number. The caller keeps the array alive."""
+    return None if array is None else array.ctypes.data

@@ -1,0 +1,398 @@
+"""The compiled encoder gives what ours gives, on every instruction set of this machine; what it cannot run is named."""
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from golden.make import tokenizer
+
+import bertsmith
+from bertsmith import native
+from bertsmith.graft import graft as grafts
+from bertsmith.layout import Layout
+from bertsmith.linear import graft
+from bertsmith.model import Bundle, Model
+from bertsmith.native.plan import Unsupported, best, build, plan
+from bertsmith.spec import Spec
+
+pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
+VOCAB = 60
+SETS = [pytest.param(isa, id=isa.name) for isa in native.sets()]
+CLOSE = {"rtol": 2e-5, "atol": 2e-5}  # fp32, sums in another order, through a few layers
+
+
+def spec(dim=32, heads=2, depth=2, vocab=61, length=512, **more):
+    """A BERT; `more` replaces by dotted path."""
+    block = {
+        "kind": "block/sequential",
+        "mixer": {"kind": "mixer/attention"},
+        "ffn": {"kind": "ffn/mlp", "hidden": 4 * dim},
+        "residual": {"kind": "residual/post", "norm": {"kind": "norm/layer"}},
+    }
+    embedding = {
+        "kind": "embedding/tokens",
+        "vocab": vocab,
+        "types": 2,
+        "position": {"kind": "position/learned", "length": length},
+        "norm": {"kind": "norm/layer"},
+    }
+    made = Spec.from_dict(
+        {"kind": "encoder/stack", "dim": dim, "heads": heads, "depth": depth, "embedding": embedding}
+        | {"blocks": [block], "norm": {"kind": "norm/none"}}
+    )
+    for path, value in more.items():
+        made = made.replace(path.replace("__", "."), Spec.from_dict(value) if isinstance(value, dict) else value)
+    return made
+
+
+def wide_awake(encoder, scale=1.0):
+    """Every weight away from its start, biases and norms too."""
+    g = torch.Generator().manual_seed(3)
+    for p in encoder.parameters():
+        p.data += scale * 0.1 * torch.randn(p.shape, generator=g)
+    return encoder.eval()
+
+
+def texts(lengths, vocab=61, seed=0):
+    """(ids, types, starts) of texts of these lengths."""
+    rng = np.random.default_rng(seed)
+    starts = np.cumsum([0, *lengths]).astype(np.int32)
+    return (
+        rng.integers(5, vocab, starts[-1]).astype(np.int32),
+        rng.integers(0, 2, starts[-1]).astype(np.int32),
+        starts,
+    )
+
+
+@torch.inference_mode()
+def by_torch(encoder, ids, types, starts):
+    """[tokens, D], every text alone."""
+    found = []
+    for a, b in zip(starts[:-1], starts[1:], strict=True):
+        token, kind = (torch.from_numpy(x[a:b].astype(np.int64))[None] for x in (ids, types))
+        found.append(encoder(token, Layout.padded(torch.ones_like(token), kind, whole=True))[0])
+    return torch.cat(found).numpy()
+
+
+def packed(encoder, isa, kind, longest=512):
+    return build(plan(encoder, longest), isa, lambda layer, name: kind)
+
+
+# What the kernel does not have, by family: all other families run on it.
+REFUSED = {
+    "BigBird": "embedding/BigBirdEmbed",
+    "ConvBert": "mixer/ConvAttention",
+    "Deberta": "position/Disentangled|block/BesideConv",
+    "ErnieModel-": "further facts",
+    "FNet": "embedding/Projected",
+    "Funnel": "encoder/Funnel",
+    "LayoutLM": "position/Layout2D",
+    "Longformer": "mixer/Longformer",
+    "MobileBert": "embedding/Trigram",
+    "Nystromformer": "core/ValueConv",
+    "SqueezeBert": "mixer/GroupedAttention",
+    "XLNet": "embedding/TwoStream",
+}
+
+
+def test_every_family_that_it_knows(tmp_path):
+    pytest.importorskip("transformers")
+    from test_families import BARE, VOCAB, ours, reference
+
+    run = set()
+    for number, case in enumerate(BARE):
+        encoder = ours(reference(case), case, tmp_path / str(number))[0].encoder.eval()
+        longest = min(case.length, 40)
+        why = next((w for name, w in REFUSED.items() if str(case).startswith(name)), "")
+        if why and not str(case).endswith("not_relative"):
+            with pytest.raises(Unsupported, match=why):
+                plan(encoder, longest)
+            continue
+        ids, types, starts = texts([longest, 1, 2, 7, longest // 2], VOCAB)
+        made = plan(encoder, longest)
+        if made.kind is None or len(made.kind) < 2:
+            types[:] = 0
+        want = by_torch(encoder, ids, types, starts)
+        for isa in native.sets():
+            got = build(made, isa, lambda layer, name: native.FP32).run(ids, starts, 1, types=types)
+            assert np.abs(got - want).max() < 2e-6 * np.abs(want).max(), (str(case), isa.name)
+        run.add(case.config.removesuffix("Config"))
+    assert run >= {
+        "Bert",
+        "Roberta",
+        "XLMRoberta",
+        "Camembert",
+        "Electra",
+        "DistilBert",
+        "MPNet",
+        "ModernBert",
+        "NomicBert",
+    }
+    assert "EuroBert" in run
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"dim": 20, "heads": 2},  # no multiple of anything
+        {"dim": 24, "heads": 3, "blocks__0__ffn__hidden": 37},
+        {"dim": 192, "heads": 3},  # the widest panels
+        {"dim": 64, "heads": 1},
+        {"blocks__0__mixer__kv_heads": 1},
+        {"blocks__0__mixer__window": 6},
+        {"blocks__0__mixer__position": {"kind": "position/rope"}},
+        {"blocks__0__mixer__position": {"kind": "position/alibi"}},
+        {"blocks__0__mixer__position": {"kind": "position/t5_buckets", "buckets": 8, "far": 20}},
+        {"blocks__0__residual": {"kind": "residual/pre", "norm": {"kind": "norm/rms"}}, "norm": {"kind": "norm/layer"}},
+        {"blocks__0__ffn": {"kind": "ffn/glu", "hidden": 37, "act": "silu"}},
+        {"blocks__0__ffn__act": "relu"},
+        {"blocks__0__ffn__act": "tanh"},
+        {"blocks__0__ffn__act": "squared_relu"},
+        {"embedding__width": 12},
+        {"embedding__position": {"kind": "position/sinusoidal"}},
+    ],
+    ids=lambda c: ",".join(f"{k.split('__')[-1]}={v['kind'] if isinstance(v, dict) else v}" for k, v in c.items()),
+)
+def test_all_lengths_and_shapes(isa, change):
+    encoder = wide_awake(spec(**change).build())
+    ids, types, starts = texts([1, 2, 3, 15, 16, 17, 31, 33, 64, 100, 0, 5])
+    want = by_torch(encoder, ids, types, starts)
+    exact = packed(encoder, isa, native.FP32)
+    np.testing.assert_allclose(exact.run(ids, starts, 1, types=types), want, **CLOSE)
+    np.testing.assert_allclose(exact.run(ids, starts, 3, types=types), want, **CLOSE)
+    scale = np.abs(want).mean()
+    # rounding to 8 bits of mantissa, and to 8 bits in all: what a layer loses is of this size, and a wrong place is far larger
+    for kind, most in ((native.BF16, 0.03), (native.INT8, 0.12)):
+        if kind == native.INT8 or isa.bf16:
+            got = packed(encoder, isa, kind).run(ids, starts, 2, types=types)
+            assert np.abs(got - want).mean() < most * scale
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_long_texts_and_many_chunks(isa):
+    encoder = wide_awake(spec(depth=1).build())
+    ids, types, starts = texts([512, 300, 1, 511, *range(1, 60)])
+    want = by_torch(encoder, ids, types, starts)
+    for threads in (1, 2, 5):
+        np.testing.assert_allclose(
+            packed(encoder, isa, native.FP32).run(ids, starts, threads, types=types), want, **CLOSE
+        )
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_a_text_is_the_same_bit_for_bit_whatever_stands_beside_it(isa):
+    encoder = wide_awake(spec().build())
+    handle = packed(encoder, isa, native.FP32)
+    ids, _, starts = texts([40, 3, 17, 90, 8, 64, 33, 12, 300, 5])
+    together = handle.run(ids, starts, 2)
+    for threads in (1, 2, 4):
+        assert np.array_equal(together, handle.run(ids, starts, threads))
+    for a, b in zip(starts[:-1], starts[1:], strict=True):
+        for threads in (1, 3):
+            alone = handle.run(ids[a:b].copy(), np.array([0, b - a], np.int32), threads)
+            assert np.array_equal(alone, together[a:b])
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_pooling_and_no_texts(isa):
+    encoder = wide_awake(spec().build())
+    handle = packed(encoder, isa, native.FP32)
+    ids, _, starts = texts([4, 9, 1])
+    states = handle.run(ids, starts, 2)
+    parts = [states[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    np.testing.assert_allclose(
+        handle.run(ids, starts, 2, native.MEAN), [p.mean(0) for p in parts], rtol=1e-5, atol=1e-6
+    )
+    assert np.array_equal(handle.run(ids, starts, 2, native.FIRST), [p[0] for p in parts])
+    assert handle.run(ids[:0], starts[:1], 2).shape == (0, 32)
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_extreme_weights_stay_finite(isa):
+    encoder = wide_awake(spec().build(), scale=30.0)
+    ids, types, starts = texts([30, 7, 64])
+    want = by_torch(encoder, ids, types, starts)
+    for kind in {native.INT8, native.FP32, best(isa)}:
+        got = packed(encoder, isa, kind).run(ids, starts, 2, types=types)
+        assert np.isfinite(got).all()
+        if kind == native.FP32:
+            assert np.abs(got - want).mean() < 1e-3 * np.abs(want).mean()
+
+
+def test_the_plan_refuses_what_it_does_not_know():
+    encoder = spec().build()
+    graft(encoder, "layers.*.ffn", grafts("bottleneck", size=4))
+    with pytest.raises(Unsupported, match="the graft at layers.0.ffn"):
+        plan(encoder, 64)
+    with pytest.raises(Unsupported, match="core/"):
+        plan(spec(blocks__0__mixer__core={"kind": "core/linear"}).build(), 64)
+
+
+def test_two_threads_with_two_models():
+    made = [(wide_awake(spec(dim=d).build()), d) for d in (16, 48)]
+    ids, types, starts = texts(list(range(1, 50)))
+    want = [by_torch(encoder, ids, types, starts) for encoder, _ in made]
+    got: dict[int, list] = {}
+
+    def work(number):
+        handle = packed(made[number][0], native.sets()[0], native.FP32)
+        got[number] = [handle.run(ids, starts, 2, types=types) for _ in range(5)]
+
+    both = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join()
+    for number, expected in enumerate(want):
+        for found in got[number]:
+            np.testing.assert_allclose(found, expected, **CLOSE)
+
+
+def test_a_forked_child_has_threads_of_its_own():
+    handle = packed(wide_awake(spec().build()), native.sets()[0], native.FP32)
+    ids, _, starts = texts(list(range(1, 40)))
+    want = handle.run(ids, starts, 2)
+    read, write = os.pipe()
+    child = os.fork()
+    if not child:
+        os.write(write, b"y" if np.array_equal(handle.run(ids, starts, 2), want) else b"n")
+        os._exit(0)
+    assert os.read(read, 1) == b"y"
+    os.waitpid(child, 0)
+    assert np.array_equal(handle.run(ids, starts, 2), want)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="no g++ with its sanitizers")
+def test_under_the_sanitizers(tmp_path):
+    runtime = subprocess.run(["g++", "-print-file-name=libasan.so"], capture_output=True, text=True).stdout.strip()
+    if not Path(runtime).is_absolute():
+        pytest.skip("g++ has no libasan")
+    from bertsmith.native.build import NAME
+    from bertsmith.native.build import build as compiled
+
+    os.environ["CXX"] = "g++"
+    try:
+        compiled(tmp_path, ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-O1", "-w"))
+    finally:
+        del os.environ["CXX"]
+    code = f"""
+import pathlib, sys
+from bertsmith import native
+native.LIBRARY = pathlib.Path({str(tmp_path / NAME)!r})
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_native as t
+for isa in native.sets():
+    for change in ({{}}, {{"dim": 20}}, {{"blocks__0__ffn": {{"kind": "ffn/glu", "hidden": 37}}}}, {{"embedding__width": 12}},
+                   {{"blocks__0__mixer__window": 6}}, {{"blocks__0__mixer__position": {{"kind": "position/alibi"}}}}):
+        t.test_all_lengths_and_shapes(isa, change)
+    t.test_long_texts_and_many_chunks(isa)
+    t.test_pooling_and_no_texts(isa)
+    t.test_extreme_weights_stay_finite(isa)
+print("clean")
+"""
+    env = os.environ | {
+        "LD_PRELOAD": runtime,
+        "ASAN_OPTIONS": "detect_leaks=0",
+        "PYTHONPATH": str(Path(native.__file__).parents[2]),
+    }
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0 and "clean" in done.stdout, done.stderr[-4000:]
+
+
+# the engine: which of them runs, and what it promises
+
+
+@pytest.fixture
+def model():
+    made = spec(dim=32, vocab=VOCAB, length=64)
+    return Model(made, Bundle(wide_awake(made.build()), None), tokenizer(VOCAB), max_length=64)
+
+
+TEXTS = ["w1 w2 w3", "w7", "w9 w9 w4 w30 w31 w2"]
+
+
+def cosines(a_ND, b_ND):
+    return (a_ND * b_ND).sum(1) / np.linalg.norm(a_ND, axis=1) / np.linalg.norm(b_ND, axis=1)
+
+
+def test_changed_weights_are_seen(model, tmp_path):
+    before = model.encode(TEXTS, precision="exact")
+    assert model.engine.about("exact")["runtime"].startswith("kernel")
+    with torch.no_grad():
+        model.encoder.layers[0].ffn.up.weight += torch.linspace(0, 1, 32)
+    after = model.encode(TEXTS, precision="exact")
+    assert np.abs(after - before).max() > 1e-3
+    model.save(tmp_path)
+    assert np.array_equal(after, bertsmith.load(tmp_path).encode(TEXTS, precision="exact"))
+
+
+def test_default_keeps_its_promise_or_becomes_fp32(model):
+    assert cosines(model.encode(TEXTS), model.encode(TEXTS, precision="exact")).min() >= 0.9999
+    with torch.no_grad():  # what tells texts apart becomes small beside what all share, and then all that is left
+        for layer in model.encoder.layers:
+            layer.mixer.q.weight *= 300
+            layer.mixer.k.weight *= 300
+    assert model.engine.about()["precision"].startswith(
+        "fp32 (bf16 has a cosine of" if native.sets()[0].bf16 else "fp32"
+    )
+    assert np.array_equal(model.encode(TEXTS), model.encode(TEXTS, precision="exact"))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "first"])
+def test_encode_equals_torch(model, pooling, monkeypatch):
+    got = model.encode(TEXTS, pooling, precision="exact")
+    monkeypatch.setattr(native, "why_not", lambda: "switched off")
+    model._engine = None
+    np.testing.assert_allclose(got, model.encode(TEXTS, pooling, precision="exact"), **CLOSE)
+    assert model.engine.about() == {"runtime": "torch", "precision": "fp32", "why": "switched off"}
+
+
+def test_states_of_padded_and_packed_rows(model):
+    encoder, engine = model.encoder, model.engine
+    token_BT = torch.tensor([[2, 7, 8, 3, 0, 0], [2, 9, 3, 2, 8, 3]])
+    pad = Layout.padded((token_BT > 0).long())
+    pack = Layout.of(
+        torch.tensor([[1, 1, 1, 1, 0, 0], [1, 1, 1, 2, 2, 2]]),
+        torch.tensor([[0, 1, 2, 3, 0, 0], [0, 1, 2, 0, 1, 2]]),
+        torch.tensor([[0, 1, 1, 1, 0, 0], [0, 0, 1, 0, 0, 1]]),
+    )
+    for layout in (pad, pack):
+        with torch.inference_mode():
+            want = encoder(token_BT, layout)
+        got = engine.states(token_BT, layout, "exact")
+        real = layout.real_BT
+        np.testing.assert_allclose(got[real], want[real], **CLOSE)
+        assert not got[~real].any()
+
+
+def test_a_batch_that_the_kernel_cannot_read_is_done_by_torch(model):
+    token_BT = torch.tensor([[2, 7, 8, 3]])
+    see = torch.ones(1, 4, 4, dtype=torch.bool).tril()
+    layout = replace(Layout.padded(torch.ones_like(token_BT)), see_BTT=see)
+    with torch.inference_mode():
+        assert torch.equal(model.engine.states(token_BT, layout), model.encoder(token_BT, layout))
+
+
+def test_an_unknown_precision_and_an_unknown_token(model):
+    with pytest.raises(ValueError, match="no precision 'quick'; there are: default, exact"):
+        model.encode("a", precision="quick")
+    with pytest.raises(IndexError, match="token 999999 is not in a table"):
+        model.engine.pooled(np.array([999999], np.int32), np.array([0, 1], np.int32), "mean")
+
+
+def test_torch_where_the_kernel_cannot(model):
+    want = model.encode(TEXTS, precision="exact")
+    graft(model.encoder, "layers.*.ffn", grafts("bottleneck", size=4))
+    about = model.engine.about()
+    assert about["runtime"] == "torch" and "graft" in about["why"]
+    np.testing.assert_allclose(model.encode(TEXTS), want, **CLOSE)  # it starts as the identity
