@@ -38,7 +38,7 @@ from bertsmith.tokenizer.roles import shown, special_ids
 
 FORMAT = 1
 ASSETS = Path(__file__).parent / "assets"
-PROBES = 24
+PROBES, EXAMPLES = 300, 1000  # texts in the box that the engine measures by, and that 8-bit weights are fitted to
 SLICE = 4096  # texts that are tokenized at once
 BATCH_TOKENS = 8192  # places in a batch of inference, padding included
 TASKS = {"span": "extractive_qa", "context_span": "extractive_qa", "choice": "multiple_choice"}  # of stock heads
@@ -129,14 +129,24 @@ class Model:
     def engine(self) -> Engine:
         """What runs the encoder for texts of up to max_length tokens."""
         if self._engine is None or self._engine.longest != self.max_length:
-            self._engine = Engine(self.encoder, self.max_length, self._probes)
+            self._engine = Engine(self.encoder, self.max_length, self._probes, self._examples)
         return self._engine
 
     def _probes(self) -> list[list[int]]:
         """Ids of texts in the box, of many lengths, by which the engine sees what a precision does."""
-        lines = lzma.decompress((ASSETS / "heldout.txt.xz").read_bytes()).decode().splitlines()
-        texts = [line[: 20 * (1 + i % 12)] for i, line in enumerate(line for line in lines if len(line) > 250)]
-        return [code.ids for code in self.coder().encode(texts[:PROBES])]
+        return [code.ids for code in self.coder().encode(_texts_in_the_box("heldout", PROBES))]
+
+    def _examples(self) -> Iterator[tuple[Tensor, Layout]]:
+        for _, token_BT, layout in self.tokens(_texts_in_the_box("corpus", EXAMPLES)):
+            yield token_BT, layout
+
+    def calibrate_int8(self, texts: Sequence[str]) -> str:
+        """Fit the 8-bit weights of precision="fast" to texts of one's own: a thousand of them, like those to come.
+
+        They stay in the user's cache, for these weights. Returns what "fast" became. Raises ValueError where the compiled
+        encoder does not run this model.
+        """
+        return self.engine.calibrate((token_BT, layout) for _, token_BT, layout in self.tokens(texts))
 
     @property
     def device(self) -> torch.device:
@@ -344,6 +354,12 @@ class Model:
                 write_atomic(folder / name, json.dumps(text, indent=1))
         write_atomic(folder / "model.safetensors", to_bytes(held, {"format": "pt"}))
         write_atomic(folder / "bertsmith.json", json.dumps(about, indent=1))
+
+
+def _texts_in_the_box(name: str, count: int) -> list[str]:
+    """Pieces of 20 to 240 characters of the books that come with bertsmith."""
+    lines = lzma.decompress((ASSETS / f"{name}.txt.xz").read_bytes()).decode().splitlines()
+    return [line[: 20 * (1 + i % 12)] for i, line in enumerate(line for line in lines if len(line) > 60)][:count]
 
 
 def load(source: str | Path, revision: str = "") -> Model:

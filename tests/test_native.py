@@ -14,12 +14,12 @@ import torch
 from golden.make import tokenizer
 
 import bertsmith
-from bertsmith import native
+from bertsmith import engine, native
 from bertsmith.graft import graft as grafts
 from bertsmith.layout import Layout
 from bertsmith.linear import graft
 from bertsmith.model import Bundle, Model
-from bertsmith.native.plan import Unsupported, best, build, plan
+from bertsmith.native.plan import Unsupported, best, build, plan, rounded
 from bertsmith.spec import Spec
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
@@ -287,7 +287,7 @@ def test_under_the_sanitizers(tmp_path):
         del os.environ["CXX"]
     code = f"""
 import pathlib, sys
-from bertsmith import native
+
 native.LIBRARY = pathlib.Path({str(tmp_path / NAME)!r})
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_native as t
@@ -384,7 +384,7 @@ def test_a_batch_that_the_kernel_cannot_read_is_done_by_torch(model):
 
 
 def test_an_unknown_precision_and_an_unknown_token(model):
-    with pytest.raises(ValueError, match="no precision 'quick'; there are: default, exact"):
+    with pytest.raises(ValueError, match="no precision 'quick'; there are: default, exact, fast"):
         model.encode("a", precision="quick")
     with pytest.raises(IndexError, match="token 999999 is not in a table"):
         model.engine.pooled(np.array([999999], np.int32), np.array([0, 1], np.int32), "mean")
@@ -396,3 +396,59 @@ def test_torch_where_the_kernel_cannot(model):
     about = model.engine.about()
     assert about["runtime"] == "torch" and "graft" in about["why"]
     np.testing.assert_allclose(model.encode(TEXTS), want, **CLOSE)  # it starts as the identity
+
+
+def test_a_text_longer_than_its_places(model):
+    ids, starts = np.full(70, 7, np.int32), np.array([0, 70], np.int32)
+    with pytest.raises(IndexError, match="a text of 70 tokens is longer than the 64"):
+        model.engine.pooled(ids, starts, "mean")
+
+
+def test_fast_keeps_its_promise_and_is_kept(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("BERTSMITH_CACHE", str(tmp_path))
+    made = model.encode(TEXTS, precision="fast")
+    exact = model.encode(TEXTS, precision="exact")
+    assert cosines(made, exact).mean() > 0.999
+    assert model.engine.about("fast")["precision"].startswith("int8")
+    (path,) = tmp_path.glob("int8-*.safetensors")
+    monkeypatch.setattr(engine.int8, "calibrate", lambda *given: pytest.fail("it was in the cache"))
+    model._engine = None
+    assert np.array_equal(made, model.encode(TEXTS, precision="fast"))
+    monkeypatch.undo()
+    monkeypatch.setenv("BERTSMITH_CACHE", str(tmp_path))
+    path.write_bytes(path.read_bytes()[:100])  # damaged: made again
+    model._engine = None
+    assert np.array_equal(made, model.encode(TEXTS, precision="fast"))
+    assert "int8" in model.calibrate_int8(["w3 w9 w12", "w30 w31"] * 20)
+
+
+def test_rounding_makes_up_for_its_own_errors():
+    """GPTQ and smoothing lose less of W x than rounding to the nearest, on inputs with a few wide channels."""
+    g = torch.Generator().manual_seed(0)
+    x_TD = torch.randn(400, 48, generator=g) @ torch.randn(48, 48, generator=g)
+    x_TD[:, 3] *= 30
+    weight_KD = torch.randn(20, 48, generator=g)
+    seen = engine.int8.Seen(48)
+    seen.add(x_TD)
+    want = x_TD @ weight_KD.T
+
+    def lost(codes, scale, smooth):
+        given = x_TD if smooth is None else x_TD * torch.from_numpy(smooth)
+        step = given.abs().amax(1, keepdim=True) / 127  # inputs are rounded too, a row at a time
+        got = (given / step).round() * step @ (torch.from_numpy(codes).float() * torch.from_numpy(scale)[:, None]).T
+        return float((got - want).pow(2).mean())
+
+    nearest = lost(*rounded(weight_KD.numpy()))
+    plain = lost(*engine.int8.quantise(weight_KD, seen, None))
+    smooth = lost(*engine.int8.quantise(weight_KD, seen, 0.5))
+    assert smooth < 0.5 * plain and plain < nearest
+
+
+def test_products_that_lose_too_much_stay_finer(model, tmp_path, monkeypatch):
+    monkeypatch.setenv("BERTSMITH_CACHE", str(tmp_path))
+    with torch.no_grad():  # one channel that dwarfs the others where nothing is smoothed: 8 bits cannot hold both
+        model.encoder.layers[1].ffn.up.weight[0] *= 3000
+        model.encoder.layers[1].ffn.down.weight[:, 0] *= 1e-3
+    said = model.engine.about("fast")["precision"]
+    assert "of 8 products in" in said
+    assert cosines(model.encode(TEXTS, precision="fast"), model.encode(TEXTS, precision="exact")).mean() > 0.999

@@ -4,32 +4,45 @@ A precision is a promise about what comes out, not a way to compute:
 
     default  every text's vector (the mean of its states) has a cosine of 0.9999 or more to that of fp32
     exact    fp32 throughout; with the kernel a text's vector is the same, bit for bit, whatever stands beside it
+    fast     a mean cosine of 0.999, and 0.997 for the worst hundredth of texts
 
-Which products may be in bf16 is decided by measuring, on a few texts that come with bertsmith, against fp32. That happens at
-the first use, takes well under a second for small models, and is made anew when weights change.
+Which products may be in bf16 or 8 bits is decided by measuring, on texts that come with bertsmith and were used for nothing
+else, against fp32. That happens at the first use, never while a model is opened. For "default" it takes well under a second
+for small models; for "fast" weights are rounded with care first (see `int8`), which takes seconds, and is kept in a cache.
 """
 
-from collections.abc import Callable
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as to_bytes
 from torch import Tensor
 
 from bertsmith import native
 from bertsmith.doctor import threads
 from bertsmith.encoder import Encoder
+from bertsmith.engine import int8
+from bertsmith.files import write_atomic
 from bertsmith.layout import Layout
 from bertsmith.linear import tensors
-from bertsmith.native.plan import Kinds, Plan, Unsupported, best, build, plan
+from bertsmith.native.plan import Codes, Kinds, Plan, Unsupported, best, build, plan
 
-Precision = Literal["default", "exact"]
+Precision = Literal["default", "exact", "fast"]
 PROMISE = 0.9999  # cosine to fp32, of every text
+FEW = 24  # probes for what is decided at every start
 MARGIN = 0.5  # of what is left to 1, for texts that were not measured
+FAST = 0.999, 0.997  # mean cosine, and that of the worst hundredth of texts
 POOLINGS = {"mean": native.MEAN, "first": native.FIRST}
 
 Texts = Callable[[], list[list[int]]]
+Batches = Iterable[tuple[Tensor, Layout]]
 
 
 @dataclass
@@ -49,10 +62,11 @@ class Engine:
     Args:
         longest: tokens of a text at the most.
         probes: ids of some texts, asked for when it is measured what a precision may be.
+        examples: batches of other texts, from which 8-bit weights learn what to keep.
     """
 
-    def __init__(self, encoder: Encoder, longest: int, probes: Texts):
-        self.encoder, self.longest, self.probes = encoder, longest, probes
+    def __init__(self, encoder: Encoder, longest: int, probes: Texts, examples: Callable[[], Batches]):
+        self.encoder, self.longest, self.probes, self.examples = encoder, longest, probes, examples
         self._ready: _Ready | None = None
 
     def about(self, precision: str = "default") -> dict[str, str]:
@@ -65,7 +79,7 @@ class Engine:
     def states(self, token_BT: Tensor, layout: Layout, precision: str = "default") -> Tensor:
         """x_BTD, float32: what the encoder gives in evaluation. Padding is 0 where the kernel runs."""
         ready = self._prepare(precision)
-        if ready.why or not _plain(layout, self.longest):
+        if ready.plan is None or not _plain(layout, ready.plan.longest):
             return self.encoder(token_BT, layout)
         real_BT = layout.real_BT
         first = (layout.position_BT == 0)[real_BT].numpy()
@@ -102,6 +116,10 @@ class Engine:
         self, ready: _Ready, precision: str, ids: np.ndarray, starts: np.ndarray, pooling: int, types: np.ndarray | None
     ) -> np.ndarray:
         assert ready.plan is not None
+        if len(ids) and (most := int(np.diff(starts).max())) > ready.plan.longest:
+            raise IndexError(
+                f"a text of {most} tokens is longer than the {ready.plan.longest} that this encoder has places for"
+            )
         if types is not None and (ready.plan.kind is None or not types.any()):
             types = None
         for what, given, rows in (("token", ids, ready.plan.word), ("type", types, ready.plan.kind)):
@@ -136,20 +154,117 @@ class Engine:
         return _Ready(mark, made, why, {}, {})
 
     def _make(self, ready: _Ready, precision: str) -> None:
-        """Pack the weights as the precision wants them; what bf16 does to the probes decides whether it may be."""
+        """Pack the weights as the precision wants them; what that does to the probes decides whether it may be."""
         assert ready.plan is not None
         isa = native.sets()[0]
         exact = ready.handles.get("exact") or build(ready.plan, isa, lambda layer, name: native.FP32)
         handle, said = exact, "fp32"
         if precision == "default" and best(isa) == native.BF16:
             trial, worst = build(ready.plan, isa, lambda layer, name: native.BF16), 1.0
-            if texts := [ids for ids in self.probes() if ids]:
-                worst = float(_cosine(*(_means(h, texts) for h in (exact, trial))).min())
+            if texts := [ids for ids in self.probes() if ids][:FEW]:
+                worst = float(_cosine(_means(exact, texts), _means(trial, texts)).min())
             if worst >= 1 - MARGIN * (1 - PROMISE):
                 handle, said = trial, "bf16"
             else:
                 said = f"fp32 (bf16 has a cosine of {worst:.6f} on texts of ours)"
+        if precision == "fast":
+            handle, said = self._round(ready.plan, isa, exact, self.examples, read=True)
         ready.handles[precision], ready.said[precision] = handle, said
+
+    def calibrate(self, examples: Batches) -> str:
+        """Round the weights to 8 bits for texts like these, for "fast" now and, through the cache, from now on.
+
+        Returns what "fast" became. Raises ValueError, saying why, where the kernel does not run this encoder.
+        """
+        ready = self._prepare("exact")
+        if ready.why or ready.plan is None:
+            raise ValueError(f"8-bit weights are for the compiled kernel, which is not used here: {ready.why}")
+        given = self._round(ready.plan, native.sets()[0], ready.handles["exact"], lambda: examples, read=False)
+        ready.handles["fast"], ready.said["fast"] = given
+        return given[1]
+
+    def _round(
+        self, made: Plan, isa: native.Isa, exact: native.Handle, examples: Callable[[], Batches], read: bool
+    ) -> tuple[native.Handle, str]:
+        """The encoder with as many products in 8 bits as the promise allows, and what was done."""
+        path = cache() / f"int8-{isa.name}-{_digest(self.encoder, made.longest)}.safetensors"
+        held = load_rounded(path) if read and path.exists() else None
+        if held is None:
+            codes = int8.calibrate(made, isa.lanes, int8.listen(self.encoder, examples()))
+            kept = self._sensitive(made, isa, exact, codes)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save_rounded(path, codes, kept)
+        else:
+            codes, kept = held
+        handle = build(made, isa, _kinds(kept, best(isa)), codes)
+        finer = "bf16" if best(isa) == native.BF16 else "fp32"
+        return handle, "int8" + f", {len(kept)} of {len(codes)} products in {finer}" * bool(kept)
+
+    def _sensitive(self, made: Plan, isa: native.Isa, exact: native.Handle, codes: Codes) -> frozenset[tuple[int, str]]:
+        """The products that stay finer than 8 bits: none, or those that lose most alone, as few as keep the promise."""
+        texts = [ids for ids in self.probes() if ids]
+        want = _means(exact, texts)
+
+        def loss(kept: frozenset[tuple[int, str]]) -> np.ndarray:
+            return 1 - _cosine(want, _means(build(made, isa, _kinds(kept, best(isa)), codes), texts))
+
+        def keeps(count: int) -> bool:
+            lost = loss(frozenset(order[:count]))
+            return lost.mean() <= 1 - FAST[0] and np.quantile(lost, 0.99) <= 1 - FAST[1]
+
+        everything, order = frozenset(codes), list(codes)
+        if not texts or keeps(0):
+            return frozenset()
+        alone = {place: loss(everything - {place}).mean() for place in codes}
+        order.sort(key=lambda place: -alone[place])
+        low, high = 0, len(order)  # the fewest that keep it, by halves
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if keeps(middle) else (middle, high)
+        return frozenset(order[:high])
+
+
+def cache() -> Path:
+    """Where what was worked out about a model stays: $BERTSMITH_CACHE, or the user's cache folder."""
+    said = os.environ.get("BERTSMITH_CACHE")
+    return Path(said) if said else Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bertsmith"
+
+
+def save_rounded(path: Path, codes: Codes, kept: frozenset[tuple[int, str]]) -> None:
+    """Codes, scales and smoothing of every product, and which of them stay finer."""
+    held: dict[str, np.ndarray] = {}
+    for (layer, name), (code, scale, smooth) in codes.items():
+        held |= {f"{layer}.{name}.code": code, f"{layer}.{name}.scale": scale}
+        held |= {} if smooth is None else {f"{layer}.{name}.smooth": smooth}
+    write_atomic(path, to_bytes(held, {"kept": json.dumps(sorted(kept))}))
+
+
+def load_rounded(path: Path) -> tuple[Codes, frozenset[tuple[int, str]]] | None:
+    """What `save_rounded` wrote, or None if the file is damaged, so that it is made again."""
+    try:
+        with safe_open(path, "numpy") as file:
+            held = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            kept = json.loads((file.metadata() or {})["kept"])
+    except (SafetensorError, KeyError, ValueError, OSError):
+        return None
+    places = {key.rpartition(".")[0] for key in held}
+    made: Codes = {}
+    for place in places:
+        layer, name = place.split(".")
+        made[int(layer), name] = held[f"{place}.code"], held[f"{place}.scale"], held.get(f"{place}.smooth")
+    return made, frozenset((layer, name) for layer, name in kept)
+
+
+def _kinds(kept: frozenset[tuple[int, str]], finer: int) -> Kinds:
+    return lambda layer, name: finer if (layer, name) in kept else native.INT8
+
+
+def _digest(encoder: Encoder, longest: int) -> str:
+    """What tells these weights from others."""
+    found = hashlib.blake2b(f"{int8.SMOOTH} {longest}".encode(), digest_size=12)
+    for name, tensor in sorted(tensors(encoder).items()):
+        found.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def _mark(encoder: Encoder) -> tuple[Any, ...]:
@@ -173,6 +288,3 @@ def _cosine(a_ND: np.ndarray, b_ND: np.ndarray) -> np.ndarray:
     a_ND, b_ND = a_ND.astype(np.float64), b_ND.astype(np.float64)
     scale = np.linalg.norm(a_ND, axis=1) * np.linalg.norm(b_ND, axis=1)
     return (a_ND * b_ND).sum(1) / np.maximum(scale, 1e-30)
-
-
-__all__ = ["Engine", "Kinds", "Precision"]

@@ -96,7 +96,7 @@ class Plan:
 
 @torch.no_grad()
 def plan(encoder: Encoder, longest: int) -> Plan:
-    """Everything about an encoder, its edits baked in, for texts of up to `longest` tokens.
+    """Everything about an encoder, its edits baked in, for texts of up to `longest` tokens, or as many as it has places.
 
     Raises Unsupported, naming the first piece that the kernel does not have.
     """
@@ -108,6 +108,8 @@ def plan(encoder: Encoder, longest: int) -> Plan:
     table = encoder.embedding
     if type(table) is not Tokens or len(table.facts):
         raise Unsupported(f"embedding/{type(table).__name__}" + " with further facts" * isinstance(table, Tokens))
+    if isinstance(table.position, Learned):
+        longest = min(longest, table.position.table.weight.shape[0] - table.position.offset)
     kinds = None if table.types is None else _array(table.types.edited()[0])
     made = Plan(
         encoder.dim,
