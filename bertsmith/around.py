@@ -1,5 +1,7 @@
 """What is common to objectives around an objective: the batch, the head and the prediction are those of the inner one."""
 
+from typing import Any
+
 from torch import Tensor
 
 from bertsmith.encoder import Encoder
@@ -8,7 +10,7 @@ from bertsmith.spec import Spec
 
 
 class Around(Objective):
-    """A kind says its `forward`, through `predict` and `loss` alone, so that it goes around any objective."""
+    """A kind says its `forward`, through `predict`, `loss` and `kl` alone, so that it goes around any objective."""
 
     inner: Objective
 
@@ -27,3 +29,6 @@ class Around(Objective):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.inner.loss(logits, target)
+
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        return self.inner.kl(one, two, target)

@@ -4,6 +4,8 @@
 
 Guo et al. 2017, arXiv:1706.04599, section 4.2. Dividing by T > 0 changes no answer, only how sure it is of it.
 
+A tag of a token could have one, too; but spans are answered without a score, so that nobody would see it.
+
 Differs from the paper: where no T is best (every held-out answer is right, or they are no better than chance) it stays 1, and
 this is said. The error "after" is never measured on the examples that T was fitted on.
 

@@ -208,7 +208,8 @@ def finetune_on_diet(
         young: the runs that score; their lr, batch, max_length and seed are those of the tuning too.
 
     Returns:
-        The tuned model, whose report also has "diet": by, drop, keep, and how many examples were left out.
+        The tuned model, whose report also has "diet": by, drop, keep, and how many examples were left out. In `out` is
+        diet.jsonl, too: the training examples with their scores, the highest first.
     """
     if by not in ("el2n", "grand"):
         raise ValueError(f"no score {by!r}; there are: el2n, grand")
@@ -240,4 +241,17 @@ def finetune_on_diet(
     if out is not None:
         tuned.save(out)
         write_atomic(Path(out) / "report.json", json.dumps(tuned.report, indent=1))
+        _write_scores(Path(out) / "diet.jsonl", splits.train, scored, by, stay)
     return tuned
+
+
+def _write_scores(path: Path, examples: Examples, scored: Scored, by: str, stay: list[int]) -> None:
+    """Each example with its scores and whether it stays, the highest score first."""
+    el2n_N, grand_N, kept = scored.el2n, scored.grand, set(stay)
+    lines = []
+    for i in np.argsort(-(el2n_N if by == "el2n" else grand_N), kind="stable").tolist():
+        pair = {} if examples.pair is None else {"pair": examples.pair[i]}
+        row = {"text": examples.text[i]} | pair | {"label": examples.label[i]}
+        row |= {"el2n": float(el2n_N[i]), "grand": float(grand_N[i]), "stays": i in kept}
+        lines.append(json.dumps(row, ensure_ascii=False) + "\n")
+    write_atomic(path, "".join(lines))

@@ -20,6 +20,7 @@ from bertsmith.task.extractive_qa import Answer
 
 CHUNK = 1024  # rows that are held at a time, and sorted by length for the model
 SETS = ("multi_label", "hierarchy")  # tasks whose answer is any number of labels
+NUMBERS: dict[str, type] = {"regression": float, "multiple_choice": int}  # tasks whose answer is one number
 
 
 def predict_file(
@@ -43,7 +44,9 @@ def predict_file(
     A row without a text (or second text) is kept, its answer is empty, and it is counted aloud; so are texts that are cut.
 
     Args:
-        source, out: .csv, .tsv or .jsonl, also with .gz or .xz behind; the two may differ in this.
+        source, out: .csv, .tsv, .jsonl, .json or .txt (a text a line), also with .gz or .xz behind, or .parquet; the two may
+            differ in this. In a .txt is but the answer, a line for each row. "-" is the standard input (objects or texts, one
+            a line) and output (objects).
         text, pair: columns; by default the only one, or those with a usual name, which is said. Several for `pair` are choices.
         prediction, score: what the new columns are called.
         chunk: how many rows are held at a time. on_chunk: called with how many were answered.
@@ -59,13 +62,12 @@ def predict_file(
     for note in table.notes:
         say(note)
     first, second = _columns(table, text, pair, say)
-    new = (prediction, score)
-    if taken := [name for name in new if name in table.columns or new.count(name) > 1]:
+    if taken := [name for name in (prediction, score) if name in table.columns or prediction == score]:
         raise ValueError(f"{source}: there would be two columns {taken[0]!r}; say prediction= or score=, another name")
     separator = str(model.task.args["separator"]) if model.task.kind == "multi_label" else "|"
-    columns = [*table.columns, *new]
-    found = {"out": str(out), "rows": 0, "empty": 0, "cut": 0, "columns": columns}
-    with write_stream(out, columns, table) as (put, flat):
+    new = {prediction: NUMBERS.get(model.task.kind, str), score: str if model.task.kind in SETS else float}
+    found = {"out": str(out), "rows": 0, "empty": 0, "cut": 0, "columns": [*table.columns, *new]}
+    with write_stream(out, table.columns | new, table) as (put, flat):
         for rows in _chunks(table, chunk):
             texts = [_text(row.get(first)) for row in rows]
             pairs = None if second is None else [_second(row, second) for row in rows]
@@ -96,7 +98,7 @@ def _columns(table: Stream, text: str | None, pair: Columns | None, say: Say) ->
     lower = {name.strip().lower(): name for name in reversed(table.columns)}
     guessed = []
     if text is None:
-        alone = table.columns[0] if len(table.columns) == 1 else None
+        alone = next(iter(table.columns)) if len(table.columns) == 1 else None
         text = alone or next((lower[name] for name in TEXT_NAMES if name in lower), None)
         if text is None:
             raise ValueError(

@@ -1,10 +1,13 @@
 """The command line: quick help, JSON, exit codes, one clear line a failure; and the whole way, small."""
 
+import csv
+import io
 import json
 import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +52,7 @@ def test_help_is_quick_and_imports_nothing_heavy():
             "predict",
             "encode",
             "fill",
+            *("multitask", "augment", "diet", "adapter"),
         ):
             assert command in done.stdout
     assert min(seconds) < (0.3 if os.environ.get("CI") is None else 0.6)  # a shared machine is given more room
@@ -174,6 +178,96 @@ def test_finetune_evaluate_predict(model, tmp_path, monkeypatch, capsys):
     assert code == 0 and len(answers) == 2 and set(answers[0]["scores"]) == {"farm", "pet"}
 
 
+def test_predict_through_pipes(model, tuned, tmp_path, monkeypatch, capsys):
+    """Objects in, objects out, and nothing else on the standard output; a file's ending says its format."""
+    rows = [{"id": i, "text": text} for i, text in enumerate(("the cat sat .", "", "the cow ran ."))]
+    raw = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    given = type("Pipe", (), {"buffer": io.BytesIO(raw)})
+    monkeypatch.setattr(sys, "stdin", given)
+    code, out, _ = run(monkeypatch, capsys, "predict", tuned, "-", "--out", "-")
+    back = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [{"id": row["id"], "text": row["text"]} for row in back] == rows
+    (tmp_path / "in.jsonl").write_bytes(raw)
+    code, out, _ = run(monkeypatch, capsys, "predict", tuned, tmp_path / "in.jsonl", "--out", tmp_path / "out.txt")
+    assert code == 0 and "3 rows" in out
+    assert (tmp_path / "out.txt").read_text().split("\n")[:3] == [row["prediction"] or "" for row in back]
+
+
+@pytest.fixture(scope="module")
+def tuned(model, tmp_path_factory):
+    """The tiny model with LoRA and a head for the table, and its adapter."""
+    out = tmp_path_factory.mktemp("tuned") / "lora"
+    words = ["finetune", model / "run", model / "table.csv", "--out", out, "--epochs", "1", "--method", "lora:rank=2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["bertsmith", *map(str, words), "--baselines", "none", "--json"])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+    assert end.value.code == 0
+    return out
+
+
+def test_an_adapter_goes_to_peft_and_comes_back(model, tuned, tmp_path, monkeypatch, capsys):
+    out = tmp_path / "theirs"
+    words = ("adapter", "export", model / "run", "--adapter", tuned / "adapter", "--out", out, "--base", "my/base")
+    assert run(monkeypatch, capsys, *words)[0] == 0
+    said = json.loads((out / "adapter_config.json").read_text())
+    assert (said["peft_type"], said["r"], said["base_model_name_or_path"]) == ("LORA", 2, "my/base")
+    words = ("adapter", "import", model / "run", out, "--out", tmp_path / "ours", "--labels", "farm,pet", "--json")
+    code, text, _ = run(monkeypatch, capsys, *words)
+    assert code == 0 and json.loads(text)["paths"]
+    answers = []
+    for adapter in (tuned / "adapter", tmp_path / "ours"):
+        words = ("predict", model / "run", model / "table.csv", "--text", "text", "--adapter", adapter, "--json")
+        answers.append([json.loads(line) for line in run(monkeypatch, capsys, *words)[1].splitlines()])
+    assert [a["label"] for a in answers[0]] == [a["label"] for a in answers[1]] and len(answers[0]) == 20
+    for one, two in zip(*answers, strict=True):
+        assert one["scores"] == pytest.approx(two["scores"], abs=1e-6)
+
+
+def test_several_sets_at_once(model, tmp_path, monkeypatch, capsys):
+    rows = [f'{{"words": "the {a} {v} .", "stars": {1 + i % 3}}}' for a in ("cat", "dog", "cow", "hen")
+            for i, v in enumerate(("sat", "lay", "ran", "saw"))]  # fmt: skip
+    (tmp_path / "stars.jsonl").write_text("\n".join(rows))
+    words = ("multitask", model / "run", f"animal={model / 'table.csv'}", f"stars={tmp_path / 'stars.jsonl'}")
+    words += ("--text", "stars=words", "--label", "stars=stars", "--task", "stars=ordinal", "--epochs", "1")
+    code, out, _ = run(monkeypatch, capsys, *words, "--batch", "8", "--out", tmp_path / "out", "--json")
+    found = json.loads(out)
+    assert (
+        code == 0 and found["animal"]["labels"] == ["farm", "pet"] and found["stars"]["task"]["kind"] == "task/ordinal"
+    )
+    code, out, _ = run(
+        monkeypatch, capsys, "predict", tmp_path / "out" / "stars", tmp_path / "stars.jsonl", "--text", "words"
+    )
+    assert code == 0 and set(out.split()) <= {"1", "2", "3"} and len(out.split()) == 16
+
+
+def test_texts_are_written_anew(model, tuned, tmp_path, monkeypatch, capsys):
+    words = ["augment", model / "run", model / "table.csv", "--out", tmp_path / "more.csv"]
+    words += "--epochs 1 --count 2".split()
+    code, _, said = run(monkeypatch, capsys, *words)
+    assert code == 2 and "'farm' and 'pet' are the same tokens" in said  # the vocabulary has neither
+    words += ["--how", "expand"]
+    code, out, _ = run(monkeypatch, capsys, *words, "--classifier", tuned, "--json")
+    found = json.loads(out)
+    assert code == 0 and (found["texts"], found["written"]) == (20, 40) and 0 <= found["preserved"] <= 1
+    assert {"changed", "new_1"} <= set(found["diversity"])
+    rows = list(csv.DictReader((tmp_path / "more.csv").read_text().splitlines()))
+    old, new = ([row for row in rows if row["written"] == which] for which in "01")
+    assert [row["text"] for row in old] == [x.split(",")[0] for x in (model / "table.csv").read_text().splitlines()[1:]]
+    assert [row["row"] for row in new] == [str(i // 2) for i in range(40)]
+    assert all(row["label"] == old[int(row["row"])]["label"] for row in new)
+
+
+def test_texts_that_teach_least_are_left_out(model, tmp_path, monkeypatch, capsys):
+    words = ("diet", model / "run", model / "table.csv", "--out", tmp_path / "out", "--drop", "0.25", "--runs", "1")
+    code, out, _ = run(monkeypatch, capsys, *words, "--epochs", "1", "--baselines", "none", "--json")
+    found = json.loads(out)
+    rows = [json.loads(line) for line in (tmp_path / "out" / "diet.jsonl").read_text().splitlines()]
+    assert code == 0 and found["diet"]["left_out"] == sum(not row["stays"] for row in rows) == round(0.25 * len(rows))
+    assert rows == sorted(rows, key=lambda row: -row["el2n"]) and not any(row["stays"] for row in rows[:4])
+    assert found["splits"]["train"] + found["diet"]["left_out"] == len(rows) and rows[0]["grand"] > 0
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -203,6 +297,33 @@ def test_a_failure_is_one_line_and_code_2(model, monkeypatch, capsys, words, say
     code, out, err = run(monkeypatch, capsys, *(model / "run" if word == "MODEL" else word for word in words))
     assert code == 2 and not out and says in err, err
     assert err.startswith("bertsmith: ") and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("predict", "TUNED", "table.csv", "--out", "x.xlsx"), "x.xlsx ends in none of .csv, .tsv, .jsonl"),
+        (("predict", "TUNED", "table.csv", "--text", "body", "--out", "x.csv"), "no column 'body'"),
+        (("adapter", "export", "MODEL", "--out", "x"), "nothing"),
+        (("adapter", "import", "MODEL", "nowhere", "--out", "x"), "nowhere"),
+        (("multitask", "MODEL", "table.csv", "--out", "x"), "a set is NAME=FILE, each name once; got 'table.csv'"),
+        (("multitask", "MODEL", "a=table.csv", "b=none.csv", "--out", "x"), "none.csv"),
+        (("multitask", "MODEL", "a=table.csv", "b=table.csv", "--task", "c=ordinal", "--out", "x"), "tasks of c, but"),
+        (("augment", "MODEL", "table.csv", "--out", "x.csv", "--how", "rhyme"), "there are: prepend, expand"),
+        (("augment", "TUNED", "table.csv", "--out", "x.csv"), "has no masked-LM head"),
+        (("augment", "MODEL", "table.csv", "--out", "x.csv", "--label", "colour"), "no column 'colour'"),
+        (("diet", "MODEL", "table.csv", "--out", "x", "--by", "taste"), "no score 'taste'; there are: el2n, grand"),
+        (("diet", "MODEL", "table.csv", "--out", "x", "--runs", "0"), "seeds is at least 1"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_the_last_line(model, tuned, monkeypatch, capsys, words, says):
+    """Below the remarks on what was guessed."""
+    monkeypatch.chdir(model)
+    homes = {"MODEL": model / "run", "TUNED": tuned}
+    code, out, err = run(monkeypatch, capsys, *(homes.get(word, word) for word in words))
+    last = err.splitlines()[-1]
+    assert code == 2 and not out and last.startswith("bertsmith: ") and says in last, err
+    assert not Path("x").exists() and not Path("x.csv").exists()
 
 
 def test_usage_errors_are_code_2_and_tracebacks_are_there_for_the_asking(monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Prediction on a file: no row, column or order is lost, in any format; memory does not grow with the file."""
 
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -20,7 +21,8 @@ from bertsmith.labelled.spans import Span
 from bertsmith.model import Bundle, Model
 from bertsmith.pool import pool
 from bertsmith.predict_file import predict_file
-from bertsmith.stream import is_header, open_stream, write_stream
+from bertsmith.stream import open_stream, packed, write_stream
+from bertsmith.stream.separated import is_header
 from bertsmith.table import read_table
 from bertsmith.task import task
 
@@ -241,7 +243,18 @@ def test_answers_of_every_kind(tmp_path):
         ("in.jsonl", "[1]\n", {}, "not an object with named fields but list"),
         ("in.jsonl", "\n", {}, "has no rows"),
         ("in.csv.gz", "no gzip", {}, "cannot be unpacked"),
-        ("in.parquet", "PAR1", {}, "ends in none of .csv"),
+        ("in.xlsx", "PK", {}, "ends in none of .csv"),
+        ("in.parquet.gz", "PAR1", {}, "ends in none of .csv"),
+        ("in.parquet", "PAR1", {}, "is not a parquet file"),
+        ("in.txt", "", {}, "has no rows"),
+        ("in.txt", "w1\n", {"text": "body"}, "no column 'body'; it has: 'text'"),
+        ("in.json", "[]", {}, "has no rows"),
+        ("in.json", '{"text": "w1"}', {}, "must hold a list of objects"),
+        ("in.json", '[{"text": "w1"},\n[2]]', {}, "line 2, is not an object with named fields but list"),
+        ("in.json", '[{"text": "w1"},\n{"text" "w2"}]', {}, "line 2, is not JSON: Expecting ':'"),
+        ("in.json", '[{"text": "w1"}\n{"text": "w2"}]', {}, "line 2, is not JSON: Expecting ','"),
+        ("in.json", '[{"text": "w1"},\n{"text": "w', {}, "line 2, is not JSON: Unterminated string"),
+        ("in.json", '[{"text": "w1"}\n]\n]', {}, "line 3, is not JSON: something stands behind the list"),
     ],
 )
 def test_what_does_not_serve_is_named_before_anything_is_written(model, tmp_path, name, raw, options, says):
@@ -287,18 +300,120 @@ def test_a_failure_halfway_leaves_what_was_there(model, tmp_path, monkeypatch):
     assert [row["id"] for row in as_table(tmp_path / "in.csv")] == [str(i) for i in range(30)]
 
 
-@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl"])
+def test_json_and_parquet_keep_every_column_and_its_type(model, tmp_path):
+    """A date, a small integer, a list, a gap: of parquet the types stay, of JSON the values."""
+    pa = pytest.importorskip("pyarrow", reason="pyarrow is not installed (an extra)")
+    import pyarrow.parquet as pq
+
+    when = [datetime.date(2020, 1, 1 + i) for i in range(25)]
+    columns = {
+        "id": pa.array(range(25), pa.int8()),
+        "text": pa.array(texts(24) + [None]),
+        "day": pa.array(when),
+        "tags": pa.array([["a", "b"]] * 24 + [None]),
+        "deep": pa.array([{"x": 0.5}] * 25),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "in.parquet", row_group_size=10)
+    predict_file(model, tmp_path / "in.parquet", tmp_path / "out.parquet", chunk=7, say=quiet)
+    back, direct = pq.read_table(tmp_path / "out.parquet"), model.predict(texts(24))
+    assert back.column_names == [*columns, "prediction", "score"]
+    assert back.select(list(columns)).equals(pa.table(columns))
+    assert back["prediction"].to_pylist() == [p.label for p in direct] + [None]
+    assert back["score"].type == pa.float64() and back["score"][24].as_py() is None
+
+    predict_file(model, tmp_path / "in.parquet", tmp_path / "out.json.gz", chunk=7, say=quiet)
+    rows = json.loads(gzip.open(tmp_path / "out.json.gz").read())
+    wanted = [row | {"day": str(row["day"])} for row in back.to_pylist()]
+    assert rows == wanted
+    (tmp_path / "in.json").write_text(
+        json.dumps([{"text": "w1", "n": 1, "odd": 1}, {"text": "w2", "odd": "x", "n": 0.5}])
+    )
+    predict_file(model, tmp_path / "in.json", tmp_path / "out.parquet", say=quiet)
+    back = pq.read_table(tmp_path / "out.parquet")
+    assert [(one.name, one.type) for one in back.schema][:3] == [
+        ("text", pa.string()),
+        ("n", pa.float64()),
+        ("odd", pa.string()),
+    ]
+    assert back["odd"].to_pylist() == ["1", "x"] and back["n"].to_pylist() == [1.0, 0.5]
+
+
+def test_answers_in_parquet_have_the_type_of_the_task(tmp_path):
+    pytest.importorskip("pyarrow", reason="pyarrow is not installed (an extra)")
+    (tmp_path / "in.txt").write_text("w1 w2\nw3\n")
+    for aim, labels, wanted in (
+        ("regression", ["value"], (float, type(None))),
+        ("multi_label", ["a", "b"], (str, str)),
+        ("single_label", ["a", "b"], (str, float)),
+    ):
+        predict_file(made(aim, labels), tmp_path / "in.txt", tmp_path / "out.parquet", say=quiet)
+        for row in as_table(tmp_path / "out.parquet"):
+            assert (type(row["prediction"]), type(row["score"])) == wanted
+
+
+def test_a_text_a_line(model, tmp_path):
+    """A blank line is a row: the n-th line of the answers is that of the n-th text."""
+    (tmp_path / "in.txt").write_text('w1 w2\r\n\nw3, "w4"\n')
+    found = predict_file(model, tmp_path / "in.txt", tmp_path / "out.txt", say=quiet)
+    answers = [p.label for p in model.predict(["w1 w2", 'w3, "w4"'])]
+    assert (tmp_path / "out.txt").read_text() == f"{answers[0]}\n\n{answers[1]}\n"
+    assert (found["rows"], found["empty"]) == (3, 1)
+    predict_file(model, tmp_path / "in.txt", tmp_path / "out.csv", say=quiet)
+    assert [row["text"] for row in as_table(tmp_path / "out.csv")] == ["w1 w2", "", 'w3, "w4"']
+    broken = made("single_label", ["one\ntwo", "one\rtwo"])
+    with pytest.raises(ValueError, match="has a line for each prediction, and cannot hold"):
+        predict_file(broken, tmp_path / "in.txt", tmp_path / "bad.txt", say=quiet)
+    assert not list(tmp_path.glob("bad*"))
+
+
+@pytest.mark.parametrize("raw", ['\ufeff\n {"text": "w1", "id": 7}\n{"text": "w2"}\n', "w1\nw2\n"])
+def test_the_standard_input_and_output(model, monkeypatch, capsysbinary, raw):
+    class Pipe:
+        buffer = io.BytesIO(raw.encode())
+
+    monkeypatch.setattr("sys.stdin", Pipe)
+    predict_file(model, "-", "-", say=quiet)
+    rows = [json.loads(line) for line in capsysbinary.readouterr().out.splitlines()]
+    assert [row["text"] for row in rows] == ["w1", "w2"] and rows[0].get("id") == (7 if "{" in raw else None)
+    assert [row["prediction"] for row in rows] == [p.label for p in model.predict(["w1", "w2"])]
+
+
+@pytest.mark.parametrize("block", [1, 3, 1000])
+def test_a_list_of_objects_is_read_through_a_window(tmp_path, monkeypatch, block):
+    """Wherever its blocks end: inside a character, a number, a string, between objects."""
+    monkeypatch.setattr(packed, "BLOCK", block)
+    rows = [{"text": t, "n": -1.5e-3, "deep": [{"a": None}, 12345678901]} for t in ODD] + [{}]
+    for indent in (None, 2):
+        (tmp_path / "in.json").write_text(" \n" + json.dumps(rows, ensure_ascii=indent is None, indent=indent) + "\n\n")
+        assert list(open_stream(tmp_path / "in.json")) == rows
+    (tmp_path / "in.json").write_bytes(json.dumps(rows, indent=2).encode() + b"\n \xe9")
+    with pytest.raises(ValueError, match=f"line {json.dumps(rows, indent=2).count(chr(10)) + 2}, is not UTF-8"):
+        open_stream(tmp_path / "in.json")
+
+
+def test_a_damaged_list_is_not_read_to_its_end(tmp_path):
+    """The error is where the damage is, and what follows is not held."""
+    good = '{"text": "w1"},\n' * 50_000
+    (tmp_path / "in.json").write_text("[" + good + '{"text": w2},\n' + good * 10 + '{"text": "w3"}]')
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="line 50001, is not JSON"):
+        open_stream(tmp_path / "in.json")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+@pytest.mark.parametrize("kind", [".csv", ".tsv", ".jsonl", ".json"])
 def test_memory_does_not_grow_with_the_file(model, tmp_path, kind, monkeypatch):
     """At most a few hundred kilobytes beside a file of four megabytes."""
     monkeypatch.setattr(
         Model, "predict", lambda self, texts, pairs: [type("P", (), {"label": "no", "scores": {}})()] * len(texts)
     )
-    line = {".csv": '"{}",w1\n', ".tsv": "{}\tw1\n", ".jsonl": '{{"text": "{}", "id": "w1"}}\n'}[kind].format(
-        "x" * 1000
-    )
-    (tmp_path / f"in{kind}").write_text(
-        ("" if kind == ".jsonl" else "text{}id\n".format("\t" if kind == ".tsv" else ",")) + line * 4000
-    )
+    record = '{{"text": "{}", "id": "w1"}}'
+    lines = {".csv": '"{}",w1\n', ".tsv": "{}\tw1\n", ".jsonl": record + "\n", ".json": record + ",\n"}
+    first = {".csv": "text,id\n", ".tsv": "text\tid\n", ".jsonl": "", ".json": "["}[kind]
+    whole = first + lines[kind].format("x" * 1000) * 4000
+    (tmp_path / f"in{kind}").write_text(whole.removesuffix(",\n") + "]" if kind == ".json" else whole)
     tracemalloc.start()
     seen: list[int] = []
     found = predict_file(
@@ -313,13 +428,15 @@ cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\x00"), max_s
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(cells, cells), min_size=1, max_size=5), st.sampled_from([".csv", ".tsv", ".jsonl"]))
+@given(st.lists(st.tuples(cells, cells), min_size=1, max_size=5), st.sampled_from([".csv", ".tsv", ".jsonl", ".json"]))
 def test_what_is_streamed_is_what_is_read_whole(tmp_path_factory, rows, kind):
     """Any cells, written quoted or as JSON: the same columns and rows as `read_table` gives, and again after writing them."""
     path = tmp_path_factory.mktemp("s") / f"a{kind}"
     with open(path, "w", newline="", encoding="utf-8") as file:
         if kind == ".jsonl":
             file.writelines(json.dumps({"one": a, "two": b}) + "\n" for a, b in rows)
+        elif kind == ".json":
+            json.dump([{"one": a, "two": b} for a, b in rows], file)
         else:
             writer = csv.writer(file, delimiter="\t" if kind == ".tsv" else ",", quoting=csv.QUOTE_ALL)
             writer.writerows([("one", "two"), *rows])

@@ -14,7 +14,7 @@ from toy import DIM, VOCAB, build, documents, encoder_spec, example, packed, pad
 from bertsmith import kernels, tap
 from bertsmith.corpus.prepare import prepare
 from bertsmith.data import data as datas
-from bertsmith.divergence import kl
+from bertsmith.divergence import classes, coins, numbers
 from bertsmith.edit import edit as edits
 from bertsmith.graft import graft as grafts
 from bertsmith.head import head as heads
@@ -113,31 +113,118 @@ def test_label_smoothing_is_its_formula():
 # ---- how far apart predictions are
 
 
-def test_kl_is_the_formula_for_classes_coins_and_numbers():
-    rng = np.random.default_rng(1)
-    a, b = rng.normal(size=(2, 5, 4))
-    one, two = torch.from_numpy(a), torch.from_numpy(b)
+def softmax_kl(a, b):
+    """[N], of rows of logits, as it is written down."""
     p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (a, b))
-    each = (p * np.log(p / q)).sum(1)
-    assert kl(one, two, torch.zeros(5, dtype=torch.long)).item() == pytest.approx(each.mean(), rel=1e-5)
-    some = torch.tensor([0, -100, 1, 2, -100])  # what is not asked counts for nothing
-    assert kl(one, two, some).item() == pytest.approx(each[[0, 2, 3]].mean(), rel=1e-5)
+    return (p * np.log(p / q)).sum(1)
+
+
+def coins_kl(a, b):
     p, q = (1 / (1 + np.exp(-x)) for x in (a, b))
-    coins = (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum(1).mean()
-    assert kl(one, two, torch.zeros(5, 4)).item() == pytest.approx(coins, rel=1e-5)
-    number = kl(one[:, :1], two[:, :1], torch.zeros(5))
-    assert number.item() == pytest.approx(((a - b)[:, 0] ** 2).mean() / 2, rel=1e-5)
+    return (p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).sum(1)
+
+
+def normal_kl(a, b):
+    """Of unit variance; the integral of p log(p / q)."""
+    return ((a - b) ** 2).sum(1) / 2
+
+
+NAN = float("nan")
+# task -> (its labels, targets of five rows, KL(P || Q) of a row)
+APART = {
+    "single_label": (list("abcd"), torch.zeros(5, dtype=torch.long), softmax_kl),
+    "multiple_choice": (["score"], torch.zeros(5, dtype=torch.long), softmax_kl),
+    "extractive_qa": (["start", "end"], torch.zeros(5, dtype=torch.long), softmax_kl),
+    "tagging": (list("ab"), torch.zeros(5, dtype=torch.long), softmax_kl),
+    "multi_label": (list("abcd"), torch.eye(5, 4), coins_kl),
+    "hierarchy": (list("abcd"), torch.eye(5, 4), coins_kl),
+    "ordinal": (list("abcde"), torch.eye(5, 4), coins_kl),
+    "regression": (["value"], torch.zeros(5), normal_kl),
+    "regressions": (list("abcd"), torch.eye(5, 4), normal_kl),
+    "token_regression": (list("abcd"), torch.eye(5, 4), normal_kl),
+}
+
+
+@pytest.mark.parametrize("kind, width", [(kind, n) for kind in APART for n in (1, 4) if (kind, n) != ("regression", 4)])
+def test_what_a_prediction_is_the_task_knows(kind, width):
+    """Not the target: those of label sets, of one yes-or-no question and of several numbers look alike."""
+    labels, target, formula = APART[kind]
+    a, b = np.random.default_rng(1).normal(size=(2, 5, width))
+    target = target[:, :width] if target.dim() > 1 else target
+    far = tasks(kind).build(labels).kl(torch.from_numpy(a), torch.from_numpy(b), target)
+    assert far.item() == pytest.approx(formula(a, b).mean(), rel=1e-5, abs=1e-9)
+
+
+def test_what_is_not_asked_is_not_apart():
+    a, b = np.random.default_rng(1).normal(size=(2, 5, 4))
+    one, two = torch.from_numpy(a), torch.from_numpy(b)
+    some = torch.tensor([0, -100, 1, 2, -100])
+    assert classes(one, two, some).item() == pytest.approx(softmax_kl(a, b)[[0, 2, 3]].mean(), rel=1e-5)
+    gaps = torch.tensor([[0.0, NAN, 1.0, 2.0]]).repeat(5, 1)
+    assert numbers(one, two, gaps).item() == pytest.approx(normal_kl(a[:, [0, 2, 3]], b[:, [0, 2, 3]]).mean(), rel=1e-5)
+    for far, target in ((classes, some), (coins, gaps), (numbers, gaps)):
+        assert far(one[:0], two[:0], target[:0]) == 0 and far(one, one, target) == 0
     with pytest.raises(ValueError, match="not one row for each"):
-        kl(one, two, torch.zeros(4, dtype=torch.long))
+        classes(one, two, torch.zeros(4, dtype=torch.long))
+
+
+def test_tasks_of_several_parts_add_what_their_parts_are_apart():
+    rng = np.random.default_rng(2)
+    (a, b), (c, d) = rng.normal(size=(2, 5, 3)), rng.normal(size=(2, 4, 1))
+    whole, yes = torch.zeros(5, dtype=torch.long), torch.ones(4, 1)
+
+    def far(aim, names, targets):
+        one, two = ({name: torch.from_numpy(x) for name, x in zip(names, xs, strict=True)} for xs in ((a, c), (b, d)))
+        return aim.kl(one, two, dict(zip(names, targets, strict=True))).item()
+
+    related = tasks("relations").build(["PER", "rel:knows"])
+    want = softmax_kl(a, b).mean() + coins_kl(c, d).mean()
+    assert far(related, ("span", "relation"), (whole, yes)) == pytest.approx(want, rel=1e-5)
+    trees = tasks("parsing").build(["root"])
+    want = softmax_kl(a, b).mean() + softmax_kl(c, d).mean()
+    assert far(trees, ("head", "relation"), (whole, whole[:4])) == pytest.approx(want, rel=1e-5, abs=1e-9)
 
 
 def test_kl_of_what_cannot_be_chosen_is_finite():
     one = torch.tensor([[0.0, 1.0, -torch.inf]], requires_grad=True)
     two = torch.tensor([[1.0, 0.0, -torch.inf]], requires_grad=True)
-    far = kl(one, two, torch.tensor([0]))
-    assert far.item() == pytest.approx(kl(one[:, :2], two[:, :2], torch.tensor([0])).item())
+    far = classes(one, two, torch.tensor([0]))
+    assert far.item() == pytest.approx(classes(one[:, :2], two[:, :2], torch.tensor([0])).item())
     far.backward()
     assert one.grad.isfinite().all() and two.grad.isfinite().all()
+
+
+# task -> (its labels, targets of three texts, KL(P || Q) of a row)
+STEADY = {
+    "multi_label": (list("abc"), torch.eye(3), coins_kl),
+    "ordinal": (["low", "high"], torch.tensor([[0.0], [1.0], [1.0]]), coins_kl),
+    "regression": (["value"], torch.tensor([0.3, 1.0, -2.0]), normal_kl),
+    "regressions": (list("abc"), torch.eye(3), normal_kl),
+}
+
+
+@pytest.mark.parametrize("task", STEADY)
+@pytest.mark.parametrize("kind, asked", [("rdrop", "apart"), ("sift", "apart"), ("smart", "rough"), ("r3f", "apart")])
+def test_objectives_that_steady_measure_as_the_task_says(kind, asked, task):
+    """What they say is apart, from the logits that they saw, in plain NumPy."""
+    labels, target, formula = STEADY[task]
+    settings = {"rdrop": {}, "sift": {"start": 0.3, "rate": 0.2}, "r3f": {"radius": 0.3}}
+    settings["smart"] = {"mu": 0.0, "start": 0.2, "radius": 0.4, "rate": 0.3}
+    inner = supervised(task, labels, dropout=0.3 if kind == "rdrop" else 0.0)
+    learner = learner_of(objectives(kind, inner=inner, **settings[kind]))
+    seen, real = [], learner.objective.inner.predict
+
+    def predict(encoder, batch):
+        seen.append(real(encoder, batch))
+        return seen[-1]
+
+    learner.objective.inner.predict = predict
+    with kernels.seeded(1):
+        out = learner.objective(learner.encoder, batch_of() | {"target": target})
+    first, last = (seen[i][0].detach().double().numpy() for i in (0, -1))
+    want = (formula(first, last) + formula(last, first)).mean() / (2 if kind == "rdrop" else 1)
+    assert out[asked].item() == pytest.approx(want, rel=1e-4) and want > 1e-4
+    assert out["loss"] > out["task"]
 
 
 # ---- HyPe

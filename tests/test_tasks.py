@@ -205,6 +205,27 @@ def test_ordered_labels(model):
     assert one.decode(torch.tensor([[-1.0, 2.0], [1.0, -1.0], [1.0, 1.0]])) == ["a", "b", "c"]
 
 
+def test_the_metric_that_chooses_the_epoch_of_label_sets_is_said(model):
+    """The labels are of unlike frequency: micro F1 would be content with the common one."""
+
+    def rows(count):
+        rng = np.random.default_rng(count)
+        sets = [["common"] * (rng.random() < 0.8) + ["rare"] * (rng.random() < 0.2) for _ in range(count)]
+        marks = {"common": "w30", "rare": "w31"}
+        return Examples([" ".join([*(marks[x] for x in s), *words(rng, 3)]) for s in sets], None, sets)
+
+    for main in ("micro_f1", "macro_f1"):
+        aim = task("multi_label", main=main)
+        tuned = finetune(model, rows(60), valid=rows(20), test=rows(21), task=aim, **FAST | {"epochs": 4})
+        assert tuned.report["metric"] == main == aim.build(["a"]).metrics().main
+        (run,) = tuned.report["seeds"]
+        looks = [one[main] for one in run["epochs"]]
+        assert run["chosen_epoch"] == 1 + looks.index(max(looks))
+    assert set(task("multi_label").build(["a"]).metrics().metrics) == {"micro_f1", "macro_f1", "accuracy"}
+    with pytest.raises(ValueError, match="measures micro_f1, macro_f1, accuracy; not 'matthews'"):
+        task("multi_label", main="matthews").build([])
+
+
 def test_an_answer_keeps_to_the_tree():
     one = task("hierarchy").build(task("hierarchy").build([]).names(["a > b", "a>c>d", ["e"]]))
     assert one.labels == ["a", "a > b", "a > c", "a > c > d", "e"]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from bertsmith import kernels
+from bertsmith import divergence, kernels
 from bertsmith.encoder import Encoder
 from bertsmith.spec import Slot, Spec
 
@@ -22,7 +22,7 @@ class Corrupt:
 class Objective(nn.Module):
     """Owns all that the encoder is trained with. What ships is its `head`, described by `head_spec`.
 
-    `predict` and `loss` are all that an objective around an objective uses (distillation, consistency).
+    `predict`, `loss` and `kl` are all that an objective around an objective uses (distillation, consistency).
     """
 
     paper = ""
@@ -42,6 +42,10 @@ class Objective(nn.Module):
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         """The mean over all that is asked; 0, with a gradient of 0, where nothing is."""
         return kernels.cross_entropy(logits, target) / max(1, target.numel())
+
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        """KL(P || Q) of two predictions, the mean over all that is asked. Here: of classes."""
+        return divergence.classes(one, two, target)
 
     def forward(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
         """{"loss": ..., and whatever is worth a line in the log}."""

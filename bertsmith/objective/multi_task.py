@@ -87,6 +87,10 @@ class MultiTask(Objective):
             [self.weight[name] * self._all()[name].loss(logits[name], target[name]) for name in logits]
         ).sum()
 
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        """The sum over the tasks that are asked."""
+        return torch.stack([self._all()[name].kl(one[name], two[name], target[name]) for name in one]).sum()
+
     def forward(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
         names = _asked(batch, list(self.tasks))
         losses = {name: self._all()[name](encoder, batch)["loss"] for name in names}

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from bertsmith import tap
 from bertsmith.around import Around
-from bertsmith.divergence import kl
 from bertsmith.encoder import Encoder
 from bertsmith.layout import Layout
 from bertsmith.objective import Batch
@@ -23,7 +22,7 @@ from bertsmith.spec import Spec
 
 
 class R3F(Around):
-    """Around any objective, through its `predict` and `loss` alone. `weight` is w, `radius` e."""
+    """Around any objective, through its `predict`, `loss` and `kl` alone. `weight` is w, `radius` e."""
 
     paper = "arXiv:2008.03156"
     example = {"inner": {"kind": "objective/masked_lm", "masking": {"kind": "masking/bert"}}}
@@ -39,7 +38,7 @@ class R3F(Around):
         nudge = Perturbation(encoder, self._noise, join=lambda x_BTD, delta_BTD: x_BTD.detach() + delta_BTD)
         with nudge.applied(), tap.heard():  # what the noisy pass says (a balance of experts) is not asked twice
             moved = self.predict(encoder, batch)[0]
-        task, apart = self.loss(logits, target), kl(logits, moved, target) + kl(moved, logits, target)
+        task, apart = self.loss(logits, target), self.kl(logits, moved, target) + self.kl(moved, logits, target)
         return {"loss": task + self.weight * apart, "task": task.detach(), "apart": apart.detach()}
 
     def _noise(self, x_BTD: Tensor, layout: Layout, rng: torch.Generator) -> Tensor:

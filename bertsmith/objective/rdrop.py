@@ -9,14 +9,13 @@ without R-Drop still fits (their alpha is twice ours).
 from torch import Tensor
 
 from bertsmith.around import Around
-from bertsmith.divergence import symmetric
 from bertsmith.encoder import Encoder
 from bertsmith.objective import Batch
 from bertsmith.spec import Spec
 
 
 class RDrop(Around):
-    """Around any objective, through its `predict` and `loss` alone; what P is, the target says (`divergence.kl`)."""
+    """Around any objective, through its `predict`, `loss` and `kl` alone; what P is, its task knows."""
 
     paper = "arXiv:2106.14448"
     example = {"inner": {"kind": "objective/masked_lm", "masking": {"kind": "masking/bert"}}}
@@ -30,5 +29,5 @@ class RDrop(Around):
     def forward(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
         (one, target), (two, _) = self.predict(encoder, batch), self.predict(encoder, batch)
         task = (self.loss(one, target) + self.loss(two, target)) / 2
-        apart = symmetric(one, two, target)
+        apart = (self.kl(one, two, target) + self.kl(two, one, target)) / 2
         return {"loss": task + self.alpha * apart, "task": task.detach(), "apart": apart.detach()}

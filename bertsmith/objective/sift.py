@@ -10,12 +10,14 @@ Differs from its code: x + d * deviation(x) is what the norm of the embedding ta
 normalisation, and leaves the clean pass as it was where it is another; padding is not moved.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from bertsmith import tap
 from bertsmith.around import Around
-from bertsmith.divergence import at_rest, kl
+from bertsmith.divergence import at_rest
 from bertsmith.encoder import Encoder
 from bertsmith.layout import Layout
 from bertsmith.objective import Batch
@@ -24,8 +26,8 @@ from bertsmith.spec import Spec
 
 
 class SiFT(Around):
-    """Around any objective, through its `predict` and `loss` alone. `weight` is w, `rate` r, `start` s; `ascents`: how often d
-    moves."""
+    """Around any objective, through its `predict`, `loss` and `kl` alone. `weight` is w, `rate` r, `start` s; `ascents`: how
+    often d moves."""
 
     paper = "arXiv:2006.03654"
     example = {"inner": {"kind": "objective/masked_lm", "masking": {"kind": "masking/bert"}}}
@@ -54,11 +56,14 @@ class SiFT(Around):
         for _ in range(self.ascents):
             with torch.enable_grad(), nudge.applied(), tap.heard():
                 moved = self.predict(encoder, batch)[0]
-                nudge.climb(_apart(at_rest(clean), moved, target) * len(moved), self._move)
+                nudge.climb(self._apart(at_rest(clean), moved, target) * len(moved), self._move)
         with nudge.applied(), tap.heard():  # what the moved pass says (a balance of experts) is not asked twice
-            apart = _apart(clean, self.predict(encoder, batch)[0], target)
+            apart = self._apart(clean, self.predict(encoder, batch)[0], target)
         task = self.loss(clean, target)
         return {"loss": task + self.weight * apart, "task": task.detach(), "apart": apart.detach()}
+
+    def _apart(self, clean: Any, moved: Any, target: Any) -> Tensor:
+        return self.kl(at_rest(clean), moved, target) + self.kl(at_rest(moved), clean, target)
 
     def _first(self, x_BTD: Tensor, layout: Layout, rng: torch.Generator) -> Tensor:
         noise = torch.empty_like(x_BTD).normal_(0, self.start, generator=rng)
@@ -72,7 +77,3 @@ class SiFT(Around):
 def _scaled(x_BTD: Tensor, delta_BTD: Tensor) -> Tensor:
     x_BTD = x_BTD.detach()
     return x_BTD + delta_BTD * x_BTD.std(-1, correction=0, keepdim=True)
-
-
-def _apart(clean: Tensor, moved: Tensor, target: Tensor) -> Tensor:
-    return kl(at_rest(clean), moved, target) + kl(at_rest(moved), clean, target)

@@ -12,12 +12,14 @@ Differs from the paper: max|g| is that of each token's vector, as in the authors
 (S = 1). The copy v predicts without dropout.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from bertsmith import tap
 from bertsmith.around import Around
-from bertsmith.divergence import at_rest, kl
+from bertsmith.divergence import at_rest
 from bertsmith.encoder import Encoder
 from bertsmith.layout import Layout
 from bertsmith.objective import Batch
@@ -27,7 +29,7 @@ from bertsmith.teacher import Teacher
 
 
 class SMART(Around):
-    """Around any objective, through its `predict` and `loss` alone. `weight` is l, `radius` e, `start` s, `rate` h,
+    """Around any objective, through its `predict`, `loss` and `kl` alone. `weight` is l, `radius` e, `start` s, `rate` h,
     `ascents` how often x' moves; `mu` is m, `momentum` b before and after the tenth.
 
     With mu 0 no copy is kept. Above it, edits and grafts must not train: the copy has none.
@@ -75,17 +77,20 @@ class SMART(Around):
         if self.due:
             self.teacher.follow(encoder, self.inner, self.beta)
             self.due = False
-        far = _apart(logits, self.teacher.predict(batch)[0], target)
+        far = self._apart(logits, self.teacher.predict(batch)[0], target)
         return out | {"loss": out["loss"] + self.mu * far, "far": far.detach()}
+
+    def _apart(self, one: Any, two: Any, target: Any) -> Tensor:
+        return self.kl(one, two, target) + self.kl(two, one, target)
 
     def _rough(self, encoder: Encoder, batch: Batch, logits: Tensor, target: Tensor) -> Tensor:
         nudge = Perturbation(encoder, self._first)
         for _ in range(self.ascents):
             with torch.enable_grad(), nudge.applied(), tap.heard():
                 moved = self.predict(encoder, batch)[0]
-                nudge.climb(_apart(moved, at_rest(logits), target), self._move)
+                nudge.climb(self._apart(moved, at_rest(logits), target), self._move)
         with nudge.applied(), tap.heard():  # what the moved pass says (a balance of experts) is not asked twice
-            return _apart(self.predict(encoder, batch)[0], logits, target)
+            return self._apart(self.predict(encoder, batch)[0], logits, target)
 
     def _first(self, x_BTD: Tensor, layout: Layout, rng: torch.Generator) -> Tensor:
         return torch.empty_like(x_BTD).normal_(0, self.start, generator=rng) * layout.real_BT[..., None]
@@ -95,7 +100,3 @@ class SMART(Around):
         most_BT1 = grad_BTD.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(grad_BTD.dtype).tiny)
         moved = (delta_BTD + self.rate * grad_BTD / most_BT1).clamp(-self.radius, self.radius)
         return moved * layout.real_BT[..., None]
-
-
-def _apart(one: Tensor, two: Tensor, target: Tensor) -> Tensor:
-    return kl(one, two, target) + kl(two, one, target)

@@ -33,3 +33,6 @@ class Supervised(Objective):
 
     def loss(self, logits: Any, target: Any) -> Tensor:
         return self.task.loss(logits, target)
+
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        return self.task.kl(one, two, target)

@@ -5,8 +5,8 @@ import numpy as np
 from bertsmith.examples import Examples
 from bertsmith.labelled.source import read_json, read_text
 from bertsmith.metric import metric
-from bertsmith.sets import TaskSet, cut_off
-from bertsmith.sets.lines import comma_cells, tab_cells
+from bertsmith.sets import TaskSet, cut_off, with_valid
+from bertsmith.sets.lines import columns, comma_cells, tab_cells
 from bertsmith.sets.shelf import Shelf
 from bertsmith.task import task
 
@@ -16,15 +16,13 @@ OUT_OF_SCOPE = "oos"
 def sst2(shelf: Shelf) -> TaskSet:
     """Sentiment of phrases (training) and sentences of film reviews."""
     paths = shelf.files("glue_sst2", ["train_full.tsv", "dev.tsv", "test-labeled.tsv"])
-    train, valid, test = (_columns(tab_cells(path, skip=1), 0, 1) for path in paths)
+    splits = [columns(tab_cells(path, skip=1), 0, 1) for path in paths]
     return TaskSet(
         "sst2",
         "sentences",
         task("single_label"),
         "accuracy",
-        train,
-        valid,
-        test,
+        *splits,
         made="GLUE's: train, dev to choose by, test with its labels",
         citation="Socher et al. 2013, D13-1170; GLUE, Wang et al. 2018, arXiv:1804.07461",
         licence="none stated; research use",
@@ -34,7 +32,7 @@ def sst2(shelf: Shelf) -> TaskSet:
 def cola(shelf: Shelf) -> TaskSet:
     """Whether a sentence is English, in the judgement of linguists."""
     names = ["in_domain_train", "in_domain_dev", "out_of_domain_dev"]
-    parts = [_columns(tab_cells(path), 3, 1) for path in shelf.files("cola", [f"raw/{name}.tsv" for name in names])]
+    parts = [columns(tab_cells(path), 3, 1) for path in shelf.files("cola", [f"raw/{name}.tsv" for name in names])]
     train, valid = cut_off(parts[0], "valid", parts[0].label)
     test = Examples(parts[1].text + parts[2].text, None, parts[1].label + parts[2].label)
     inside = len(parts[1])
@@ -65,19 +63,14 @@ def cola(shelf: Shelf) -> TaskSet:
 
 def trec(shelf: Shelf) -> TaskSet:
     """What kind of thing a question asks for: six classes."""
-    whole, test = (
-        _first_word(read_text(path, "latin-1"))
-        for path in shelf.files("sentence_sets", ["raw/TREC.train", "raw/TREC.test"])
-    )
-    train, valid = cut_off(whole, "valid", whole.label)
+    paths = shelf.files("sentence_sets", ["raw/TREC.train", "raw/TREC.test"])
+    splits = with_valid(*(_first_word(read_text(path, "latin-1")) for path in paths))
     return TaskSet(
         "trec",
         "sentences",
         task("single_label"),
         "accuracy",
-        train,
-        valid,
-        test,
+        *splits,
         made="valid: a tenth of train by a hash of the text; test: the official one",
         citation="Li and Roth 2002, C02-1150",
         licence="none stated; research use",
@@ -88,7 +81,7 @@ def clinc150(shelf: Shelf) -> TaskSet:
     """150 intents, and what is none of them."""
     (path,) = shelf.files("clinc150", ["data_full.json"])
     held = read_json(path)
-    train, valid, test = (_columns([*held[name], *held[f"oos_{name}"]], 0, 1) for name in ("train", "val", "test"))
+    train, valid, test = (columns([*held[name], *held[f"oos_{name}"]], 0, 1) for name in ("train", "val", "test"))
 
     def also(answers: list[str]) -> dict[str, float]:
         right = [said == true for said, true in zip(answers, test.label, strict=True)]
@@ -114,18 +107,14 @@ def clinc150(shelf: Shelf) -> TaskSet:
 
 def banking77(shelf: Shelf) -> TaskSet:
     """77 intents of customers of a bank."""
-    whole, test = (
-        _columns(comma_cells(path, skip=1), 0, 1) for path in shelf.files("banking77", ["train.csv", "test.csv"])
-    )
-    train, valid = cut_off(whole, "valid", whole.label)
+    paths = shelf.files("banking77", ["train.csv", "test.csv"])
+    splits = with_valid(*(columns(comma_cells(path, skip=1), 0, 1) for path in paths))
     return TaskSet(
         "banking77",
         "intents",
         task("single_label"),
         "accuracy",
-        train,
-        valid,
-        test,
+        *splits,
         made="valid: a tenth of train by a hash of the text, stratified; test: the official one",
         citation="Casanueva et al. 2020, arXiv:2003.04807",
         licence="CC BY 4.0",
@@ -146,17 +135,13 @@ def goemotions(shelf: Shelf) -> TaskSet:
     return TaskSet(
         "goemotions",
         "emotions",
-        task("multi_label"),
+        task("multi_label", main="macro_f1"),
         "macro_f1",
         *splits,
         made="the official ones",
         citation="Demszky et al. 2020, arXiv:2005.00547",
         licence="Apache-2.0",
     )
-
-
-def _columns(rows: list[list[str]], text: int, label: int) -> Examples:
-    return Examples([row[text].strip() for row in rows], None, [row[label].strip() for row in rows])
 
 
 def _first_word(text: str) -> Examples:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertsmith import divergence
 from bertsmith.coding import Coder, Row
 from bertsmith.head import head as heads
 from bertsmith.pool import pool as pools
@@ -95,6 +96,11 @@ class Task:
     def loss(self, logits: Any, target: Any) -> Tensor:
         """The mean loss of a batch, a scalar, in fp32; logits and target as `ask` gives them."""
         raise NotImplementedError
+
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        """KL(P || Q) of two predictions, a scalar, the mean over what is asked; logits and target as `ask` gives them. Here:
+        of classes."""
+        return divergence.classes(one, two, target)
 
     def part(self, logits: Tensor, row: Row) -> Any:
         """What is kept of one row: its logits [1, K] (a document each) or [tokens, K]."""

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertsmith import divergence
 from bertsmith.metric import metric
 from bertsmith.scores import Scores
 from bertsmith.task import Task
@@ -18,6 +19,7 @@ from bertsmith.task import Task
 class MultiLabel(Task):
     """Targets float32_NL of 0 and 1. A raw label is a list of names, or a string of names between separators.
 
+    main: the metric by which epochs are chosen: micro_f1, macro_f1 or accuracy (of whole sets).
     threshold: a label is predicted if the sigmoid of its logit is above this.
     temperature: of each label, what its logit is divided by where probabilities are asked (see `bertsmith.calibration`); []:
         1. No answer changes.
@@ -27,11 +29,13 @@ class MultiLabel(Task):
     may_be_empty = True
     fewest = 2
     paper = "arXiv:2005.00547"
+    scored = ("micro_f1", "macro_f1", "accuracy")
 
     def __init__(
         self,
         labels: list[str],
         *,
+        main: str = "micro_f1",
         separator: str = "|",
         threshold: float = 0.5,
         temperature: list[float] = [],  # noqa: B006
@@ -45,7 +49,9 @@ class MultiLabel(Task):
             raise ValueError(
                 f"task/multi_label needs a separator and a threshold between 0 and 1; got {separator!r} and {threshold}"
             )
-        self.separator, self.threshold = separator, threshold
+        if main not in self.scored:
+            raise ValueError(f"task/multi_label measures {', '.join(self.scored)}; not {main!r}")
+        self.main, self.separator, self.threshold = main, separator, threshold
         self.temperature = torch.tensor(temperature or [1.0])
         self.number = {name: i for i, name in enumerate(labels)}
 
@@ -73,6 +79,9 @@ class MultiLabel(Task):
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits.float(), target)
 
+    def kl(self, one: Tensor, two: Tensor, target: Tensor) -> Tensor:
+        return divergence.coins(one, two, target)
+
     def decode(self, logits: Tensor) -> list[list[str]]:
         return [
             [name for name, said in zip(self.labels, row, strict=True) if said]
@@ -89,5 +98,5 @@ class MultiLabel(Task):
         return (target > 0.5).cpu().numpy()
 
     def metrics(self) -> Scores:
-        names = ("micro_f1", "macro_f1", "accuracy")
+        names = sorted(self.scored, key=lambda name: name != self.main)
         return Scores({name: metric(name).build(len(self.labels)) for name in names})

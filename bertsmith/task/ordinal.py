@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertsmith import divergence
 from bertsmith.metric import metric
 from bertsmith.scores import Scores
 from bertsmith.task import Task
@@ -49,6 +50,9 @@ class Ordinal(Task):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits.float(), target)
+
+    def kl(self, one: Tensor, two: Tensor, target: Tensor) -> Tensor:
+        return divergence.coins(one, two, target)
 
     def decode(self, logits: Tensor) -> list[str]:
         return [self.labels[i] for i in self.predicted(logits).tolist()]

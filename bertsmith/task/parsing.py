@@ -113,6 +113,11 @@ class Parsing(Task):
         each = [F.cross_entropy(logits[what].float(), target[what], reduction="sum") for what in ("head", "relation")]
         return (each[0] + each[1]) / max(1, len(target["head"]))
 
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        return super().kl(one["head"], two["head"], target["head"]) + super().kl(
+            one["relation"], two["relation"], target["relation"]
+        )
+
     def part(self, logits: Tensor, row: Row) -> list[tuple[int, str]]:
         """The tree of one text."""
         at: list[int | None] = row.note

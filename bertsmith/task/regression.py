@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bertsmith import divergence
 from bertsmith.metric import metric
 from bertsmith.scores import Scores
 from bertsmith.task import Task
@@ -55,6 +56,9 @@ class Regression(Task):
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.mse_loss(logits.float()[:, 0], (target - self.mean) / self.scale)
+
+    def kl(self, one: Tensor, two: Tensor, target: Tensor) -> Tensor:
+        return divergence.numbers(one, two, target)
 
     def decode(self, logits: Tensor) -> list[float]:
         return self.predicted(logits).tolist()

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bertsmith import divergence
 from bertsmith.metric import metric
 from bertsmith.scores import Scores
 from bertsmith.task import Prediction, Task
@@ -56,6 +57,9 @@ class Regressions(Task):
         there = ~target.isnan()
         z = (torch.where(there, target, 0.0) - self.mean.to(target.device)) / self.scale.to(target.device)
         return ((logits.float() - z).square() * there).sum() / there.sum().clamp(min=1)
+
+    def kl(self, one: Tensor, two: Tensor, target: Tensor) -> Tensor:
+        return divergence.numbers(one, two, target)
 
     def decode(self, logits: Tensor) -> list[list[float]]:
         return self.predicted(logits).tolist()

@@ -102,6 +102,9 @@ class TokenRegression(Task):
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return self.numbers.loss(logits, target)
 
+    def kl(self, one: Tensor, two: Tensor, target: Tensor) -> Tensor:
+        return self.numbers.kl(one, two, target)
+
     def part(self, logits: Tensor, row: Row) -> tuple[Aligned, np.ndarray]:
         """(words of the text, the numbers at each token of the window)."""
         return row.note[0], self.numbers.predicted(logits)

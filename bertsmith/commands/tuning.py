@@ -1,0 +1,348 @@
+"""From a model and labelled texts to a model with a task."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bertsmith.commands.shared import (
+    AdapterPath,
+    AsJson,
+    LabelColumn,
+    ModelPath,
+    PairColumn,
+    Seed,
+    TextColumn,
+    brief,
+    columns_of,
+    open_model,
+    say,
+    tell,
+)
+
+Labelled = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE",
+        help="Labelled texts: csv, tsv, jsonl, parquet; spans in CoNLL columns, CoNLL-U or JSON; SQuAD; a folder.",
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder for the fine-tuned model and its report.json.")]
+Valid = Annotated[str | None, typer.Option(help="Table to choose the epoch on; cut from FILE if not given.")]
+Test = Annotated[str | None, typer.Option(help="Table to report on; cut from FILE if not given.")]
+Seeds = Annotated[int, typer.Option(help="How many runs; the mean and its 95 % interval are reported.")]
+Epochs = Annotated[int, typer.Option(help="How often all texts are read.")]
+Batch = Annotated[int, typer.Option(help="Texts a step.")]
+MaxLength = Annotated[int, typer.Option(help="Tokens of a text at most.")]
+TaskName = Annotated[
+    str | None, typer.Option(help="What is asked, if not what the labels say: ordinal, tagging:scheme=bilou, ...")
+]
+BaselineNames = Annotated[
+    str, typer.Option(help="What is beside the score: tfidf, all, or none (the majority answer always is).")
+]
+Group = Annotated[
+    str | None, typer.Option(help="Column whose equal cells stay on one side of every split that is cut.")
+]
+
+
+def finetune(
+    model: ModelPath,
+    file: Labelled,
+    out: Out,
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumn = None,
+    valid: Valid = None,
+    test: Test = None,
+    seeds: Seeds = 1,
+    epochs: Epochs = 3,
+    lr: Annotated[float | None, typer.Option(help="Highest learning rate; the method's own if not said.")] = None,
+    batch: Batch = 32,
+    max_length: MaxLength = 128,
+    method: Annotated[
+        str, typer.Option(help="How: full, lora, adapters, prefix, bitfit, ...; with settings lora:rank=4,alpha=8.")
+    ] = "full",
+    task: TaskName = None,
+    baselines: BaselineNames = "tfidf",
+    long: Annotated[
+        str, typer.Option(help="What is kept of longer texts: head, tail, head+tail, or all of it in pieces.")
+    ] = "head",
+    group: Group = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Train a copy of a model on labelled texts. Killed, the same command goes on.
+
+    A method that leaves most weights as they are also writes OUT/adapter, what it changed alone.
+    """
+    from bertsmith import adapter as adapters
+    from bertsmith.model import load
+    from bertsmith.recipes.tuning import named
+    from bertsmith.tuning import finetune as run
+
+    base, how = load(model), named(method)
+    tuned = run(
+        base,
+        file,
+        text,
+        columns_of(pair),
+        columns_of(label),
+        out,
+        valid,
+        test,
+        seeds,
+        epochs,
+        lr,
+        batch,
+        max_length,
+        not as_json,
+        task=_task(task),
+        seed=seed,
+        tuning=how,
+        baselines=_baselines(baselines),
+        group=group,
+        long=long,
+    )
+    if how.partial:
+        share = adapters.save(tuned, base, out / "adapter")["share"]
+        say(f"{100 * share:.2f} % of the numbers are its own: they are in {out / 'adapter'}")
+    _tell_tuned(tuned.report, as_json, out)
+
+
+def _tell_tuned(report: dict[str, Any], as_json: bool, out: Path) -> None:
+    scores = ", ".join(f"{name} {brief(value['mean'])}" for name, value in report["test"].items())
+    tell(report, as_json, f"test: {scores}; the model and report.json are in {out}")
+
+
+def _task(said: str | None) -> Any:
+    """The spec of a task, or None where nothing is said."""
+    from bertsmith.spec import named_spec
+
+    return None if said is None else named_spec("task", said)
+
+
+def multitask(
+    model: ModelPath,
+    sets: Annotated[
+        list[str], typer.Argument(metavar="NAME=FILE...", help="Labelled texts, each with a name of your choice.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder; in it a model for each set, in a folder of its name.")],
+    text: Annotated[list[str] | None, typer.Option(help="NAME=COLUMN of the text, where it is not plain.")] = None,
+    pair: Annotated[list[str] | None, typer.Option(help="NAME=COLUMN of the second text.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="NAME=COLUMN of the label.")] = None,
+    task: Annotated[list[str] | None, typer.Option(help="NAME=TASK, where labels do not say it: a=ordinal.")] = None,
+    epochs: Annotated[float, typer.Option(help="How often all texts together are read.")] = 3,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-5,
+    batch: Annotated[int, typer.Option(help="Texts of a batch, all of one set.")] = 32,
+    accumulate: Annotated[int, typer.Option(help="Batches, of whatever sets, in a step.")] = 4,
+    max_length: MaxLength = 128,
+    temperature: Annotated[
+        float, typer.Option(help="1: sets are drawn in proportion to their sizes; the higher, the more alike often.")
+    ] = 1.0,
+    in_turn: Annotated[bool, typer.Option("--in-turn", help="A batch of each set in turn, whatever its size.")] = False,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Learn several labelled sets at once: one encoder, a head for each set. Killed, the same command goes on.
+
+    Each model in OUT predicts for its set. The encoder, which they share, is also a good start for `finetune` on another set.
+    """
+    from bertsmith.model import load
+    from bertsmith.prefinetune import Together
+    from bertsmith.prefinetune import multitask as run
+    from bertsmith.splits import Ask
+
+    texts, pairs, labels = (_by_name(said, "a column", "NAME=COLUMN") for said in (text, pair, label))
+    how = Together(
+        epochs=epochs,
+        lr=lr,
+        batch=batch,
+        accumulate=accumulate,
+        max_length=max_length,
+        temperature=None if in_turn else temperature,
+        tasks={name: _task(one) for name, one in _by_name(task, "a task", "NAME=TASK").items()},
+        columns={
+            name: Ask(texts.get(name), columns_of(pairs.get(name)), columns_of(labels.get(name)))
+            for name in texts | pairs | labels
+        },
+        seed=seed,
+    )
+    made = run(load(model), _by_name(sets, "a set", "NAME=FILE"), how, out, progress=not as_json, say=say)
+    lines = [f"{name}: test {x['metric']} {brief(x.get('test', {}).get(x['metric']))}; the model is in {out / name}"
+             for name, x in ((name, one.report) for name, one in made.items())]  # fmt: skip
+    tell({name: one.report for name, one in made.items()}, as_json, "\n".join(lines))
+
+
+def _by_name(said: list[str] | None, what: str, form: str) -> dict[str, str]:
+    """What stands behind each NAME=. ValueError where there is none, or it is there twice."""
+    found: dict[str, str] = {}
+    for one in said or []:
+        name, _, value = one.partition("=")
+        if not name or not value or name in found:
+            raise ValueError(f"{what} is {form}, each name once; got {one!r}")
+        found[name] = value
+    return found
+
+
+def augment(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A pre-trained model, which can fill in a [MASK].")],
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A table of texts with a label each.")],
+    out: Annotated[
+        Path, typer.Option(help="Table (csv, tsv, jsonl, json, parquet) of the texts of FILE and the new ones.")
+    ],
+    text: TextColumn = None,
+    label: LabelColumn = None,
+    how: Annotated[
+        str, typer.Option(help="How the model reads the label: prepend, its name as text; expand, a token of its own.")
+    ] = "prepend",
+    count: Annotated[int, typer.Option(help="New texts for each.")] = 1,
+    share: Annotated[float, typer.Option(help="Share of a text's tokens that are filled in anew.")] = 1 / 7,
+    temperature: Annotated[float, typer.Option(help="Below 1 likelier tokens, above 1 rarer ones.")] = 1.0,
+    epochs: Annotated[int, typer.Option(help="How often the model reads FILE before it writes.")] = 10,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 4e-5,
+    batch: Annotated[int, typer.Option(help="Texts a step.")] = 8,
+    max_length: MaxLength = 64,
+    classifier: Annotated[
+        str | None, typer.Option(help="A model tuned on real texts, to count the new ones that keep their label.")
+    ] = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Write new labelled texts: a copy of the model learns FILE with the labels in front, and fills in some tokens anew.
+
+    OUT has the columns text, label, row (the number of the text that it comes from: `finetune --group row` keeps what was made
+    of a text on its side of a split) and written (1 of a new text). Report on real texts alone: give `finetune` a --test.
+    """
+    from bertsmith import augment as texts
+    from bertsmith.examples import find_columns, take_examples
+    from bertsmith.model import load
+    from bertsmith.stream import write_stream
+    from bertsmith.table import read_table
+
+    table = read_table(file, say=say)
+    old = take_examples(table, *find_columns(table, text, None, columns_of(label), say), say=say)
+    writer = texts.learn(load(model), old, how, epochs, lr, batch, max_length, seed, progress=not as_json)
+    new = writer.write(old, count, share, temperature, seed)
+    found: dict[str, Any] = {"out": str(out), "texts": len(old), "written": len(new)}
+    found["diversity"] = texts.diversity(old.text, new.text)
+    if classifier is not None:
+        found["preserved"] = texts.preserved(load(classifier), new)
+    with write_stream(out, {"text": str, "label": str, "row": int, "written": int}) as (put, _):
+        for written, some in enumerate((old, new)):
+            for i in range(len(some)):
+                row = i // count if written else i
+                put({"text": some.text[i], "label": some.label[i], "row": row, "written": written})
+    changed, kept = found["diversity"]["changed"], found.get("preserved")
+    line = f"{len(new):,} new texts beside {len(old):,} in {out}; {changed:.1%} of them are no text of {file}"
+    tell(found, as_json, line if kept is None else f"{line}; {kept:.1%} keep their label")
+
+
+def diet(
+    model: ModelPath,
+    file: Labelled,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the fine-tuned model, its report.json, and diet.jsonl: texts and scores.")
+    ],
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    label: LabelColumn = None,
+    drop: Annotated[float, typer.Option(help="Share left out of those with the highest scores (noise).")] = 0.05,
+    keep: Annotated[float, typer.Option(help="Below 1, those with the lowest scores (easy) are left out, too.")] = 1.0,
+    by: Annotated[
+        str, typer.Option(help="el2n, how far the answer is from the label; grand, how large the gradient is.")
+    ] = "el2n",
+    runs: Annotated[int, typer.Option(help="Short runs whose scores are averaged.")] = 5,
+    after: Annotated[int, typer.Option(help="Epochs of a short run, before its model is asked.")] = 1,
+    valid: Valid = None,
+    test: Test = None,
+    seeds: Seeds = 1,
+    epochs: Epochs = 3,
+    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 5e-5,
+    batch: Batch = 32,
+    max_length: MaxLength = 128,
+    task: TaskName = None,
+    baselines: BaselineNames = "tfidf",
+    group: Group = None,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Find the training texts that teach least (wrong labels, easy ones), leave them out, and fine-tune on the rest.
+
+    Short runs with different heads say for each text how far they are from its label. For one label a text, or several.
+    """
+    from bertsmith.diet import Young, finetune_on_diet
+    from bertsmith.model import load
+    from bertsmith.splits import Ask
+
+    tuned = finetune_on_diet(
+        load(model),
+        file,
+        drop,
+        keep,
+        by,
+        Ask(text, columns_of(pair), columns_of(label), group),
+        valid,
+        test,
+        _task(task),
+        young=Young(runs, after, epochs, lr, batch, max_length, seed=seed),
+        epochs=epochs,
+        seeds=seeds,
+        baselines=_baselines(baselines),
+        out=out,
+        progress=not as_json,
+        say=say,
+    )
+    _tell_tuned(tuned.report, as_json, out)
+
+
+def adapter_import(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="The model that the adapter was trained on, ours or Hugging Face's.")
+    ],
+    folder: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A directory that `peft` wrote.")],
+    out: Annotated[
+        Path, typer.Option(help="Folder for the adapter in our format: `predict MODEL FILE --adapter OUT`.")
+    ],
+    labels: Annotated[
+        str | None, typer.Option(help="Names of the labels, in order, where MODEL has none: a,b,c.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read an adapter of the `peft` library: LoRA, DoRA, (IA)3, VeRA, prefix or prompt tuning, with its classifier."""
+    from bertsmith import adapter as adapters
+    from bertsmith.hf import peft
+    from bertsmith.model import load
+
+    base, tuned = load(model), load(model)
+    paths = peft.read(folder, tuned)
+    if labels is not None:
+        names = labels.split(",")
+        if len(names) != len(tuned.labels):
+            raise ValueError(f"--labels names {len(names)} labels; the adapter's head has {len(tuned.labels)}")
+        tuned.labels = names
+    found = adapters.save(tuned, base, out) | {"out": str(out), "paths": paths}
+    tell(found, as_json, f"{found['numbers']:,} numbers on {len(paths)} parts of the encoder, in {out}")
+
+
+def adapter_export(
+    model: ModelPath,
+    out: Annotated[Path, typer.Option(help="Folder for adapter_config.json and adapter_model.safetensors.")],
+    adapter: AdapterPath = None,
+    base: Annotated[str, typer.Option(help="What the file calls the model that was tuned: a name, or a path.")] = "",
+    head: Annotated[bool, typer.Option("--head/--no-head", help="Whether the head goes with it.")] = True,
+    biases: Annotated[bool, typer.Option("--biases", help="The encoder's biases, too (LoRA and VeRA).")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write what tuning added to a model as an adapter of the `peft` library, which opens it on the stock class."""
+    from bertsmith.hf import peft
+
+    peft.write(open_model(model, adapter), out, base, head, biases)
+    tell({"out": str(out)}, as_json, f"an adapter for peft in {out}")
+
+
+def _baselines(said: str) -> Any:
+    """What `finetune` calls them. Raises ValueError for another word."""
+    known = {"tfidf": True, "all": "all", "none": False}
+    if said not in known:
+        raise ValueError(f"no baselines {said!r}; there are: {', '.join(known)}")
+    return known[said]

@@ -1,0 +1,131 @@
+"""What a model is there for: words for masks, vectors, answers."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bertsmith.commands.shared import (
+    AdapterPath,
+    AsJson,
+    ModelPath,
+    PairColumn,
+    TextColumn,
+    columns_of,
+    open_model,
+    say,
+    tell,
+)
+
+
+def fill(
+    model: ModelPath,
+    text: Annotated[list[str], typer.Argument(help='Text with one or more [MASK]: "the cat sat on the [MASK]."')],
+    top: Annotated[int, typer.Option(help="Guesses for each mask.")] = 5,
+    as_json: AsJson = False,
+) -> None:
+    """Guess the masked words of a text."""
+    from bertsmith.model import load
+
+    found = load(model).fill(text, top)
+    lines = []
+    for filled in found:
+        lines.append(filled.text)
+        for number, guesses in enumerate(filled.guesses, start=1):
+            lines.append(f"  {number}: " + ", ".join(f"{guess.token} {guess.probability:.1%}" for guess in guesses))
+    tell([dataclasses.asdict(filled) for filled in found], as_json, "\n".join(lines))
+
+
+def encode(
+    model: ModelPath,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A text a line (.txt or -), or a table.")],
+    out: Annotated[Path, typer.Option(help="NumPy file of float32 [N, D].")],
+    text: TextColumn = None,
+    pooling: Annotated[str, typer.Option(help="mean or first; the model's own if not said.")] = "",
+    normalize: Annotated[bool, typer.Option("--normalize", help="Make every vector one long.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Turn texts into vectors, in the order given."""
+    import io
+
+    import numpy as np
+
+    from bertsmith.files import write_atomic
+    from bertsmith.model import load
+    from bertsmith.texts import read_texts
+
+    opened = load(model)
+    vectors = opened.encode(read_texts(file, text)[0], pooling=pooling, normalize=normalize)
+    buffer = io.BytesIO()
+    np.save(buffer, vectors)
+    write_atomic(out, buffer.getvalue())
+    _say_cut(opened.cut)
+    tell(
+        {"out": str(out), "shape": list(vectors.shape), "cut": opened.cut},
+        as_json,
+        f"{len(vectors):,} vectors of {vectors.shape[-1]} in {out}",
+    )
+
+
+def _say_cut(cut: int) -> None:
+    if cut:
+        say(f"{cut} text(s) were longer than the model reads, and were cut")
+
+
+def predict(
+    model: ModelPath,
+    file: Annotated[
+        str,
+        typer.Argument(
+            metavar="FILE",
+            help="A text a line (.txt or -), or a table: csv, tsv, jsonl, json, parquet; with --out also jsonl from -.",
+        ),
+    ],
+    text: TextColumn = None,
+    pair: PairColumn = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            help="Write FILE here, with its answers as further columns, in the format of this name's ending (csv, tsv, "
+            "jsonl, json, .gz and .xz of them, parquet; txt: the answers alone); - is the standard output, as jsonl."
+        ),
+    ] = None,
+    names: Annotated[str, typer.Option(help="What these columns are called.")] = "prediction,score",
+    calibrate: Annotated[
+        str | None, typer.Option(help="Labelled texts that MODEL was not trained on, to calibrate its scores by.")
+    ] = None,
+    adapter: AdapterPath = None,
+    as_json: AsJson = False,
+) -> None:
+    """Answer with a fine-tuned model: one line a text, in order; or a whole table, with --out."""
+    from bertsmith.texts import read_texts
+
+    opened = open_model(model, adapter)
+    if calibrate is not None:
+        from bertsmith.calibration import calibrate as calibrated
+
+        opened = calibrated(opened, calibrate, text, columns_of(pair), say=say)
+    if out is not None:
+        from bertsmith.predict_file import predict_file
+        from bertsmith.progress import Counter
+        from bertsmith.stream import PIPE
+
+        if names.count(",") != 1:
+            raise ValueError(f"--names is the names of two columns with a comma between them; got {names!r}")
+        prediction, score = names.split(",")
+        with Counter("rows", shown=not as_json) as counter:
+            found = predict_file(
+                opened, file, out, text, columns_of(pair), prediction, score, on_chunk=counter.add, say=say
+            )
+        if out != PIPE:
+            tell(found, as_json, f"{found['rows']:,} rows in {out}")
+        return
+    texts, pairs = read_texts(file, text, pair)
+    answers = opened.predict(texts, pairs)
+    _say_cut(opened.cut)
+    for answer in answers if isinstance(answers, list) else [answers]:
+        plain = dataclasses.asdict(answer)
+        label = plain["label"] if isinstance(plain["label"], str) else json.dumps(plain["label"], ensure_ascii=False)
+        tell(plain, as_json, label)
