@@ -53,7 +53,8 @@ def model_of(theirs, config):
     bundle = Bundle(encoder, head)
     load_tensors(bundle, held)
     words = tokenizer(VOCAB, pad=config["pad_token_id"] or 0)
-    return Model(spec, bundle, words, head_spec if head else None, max_length=40, origin=config)
+    longest = 40 - spec.get("embedding.position").args.get("offset", 0)
+    return Model(spec, bundle, words, head_spec if head else None, max_length=longest, origin=config)
 
 
 def batch(types=False):
@@ -234,9 +235,8 @@ def test_a_head_that_would_be_random_is_refused(tmp_path):
     trained(theirs, peft.LoraConfig(r=2, task_type="SEQ_CLS", target_modules=["query"])).save_pretrained(tmp_path)
     bare, config = base("BertForMaskedLM")
     model = model_of(bare, config)
-    refused(
-        model, tmp_path, KeyError, r"missing \['pool.dense.bias', 'pool.dense.weight'\].*what is missing is in no file"
-    )
+    says = r"open the base with, or train with modules_to_save\) .*missing \['pool.dense.bias', 'pool.dense.weight'\]"
+    refused(model, tmp_path, KeyError, says)
 
 
 def test_layers_that_are_one_there_train_apart_and_are_written_as_one(tmp_path):
@@ -336,14 +336,18 @@ Q = "base_model.model.bert.encoder.layer.0.attention.self.query"
             {"task_type": None, "auto_mapping": {"base_model_class": "RobertaModel"}},
             "for RobertaModel, and this model is",
         ),
-        ({"r": 3}, "rank 2 in the file and 3 in adapter_config.json"),
+        ({"r": 3}, r"adapter of layers.0.mixer.q does not fit .*'a \[2, 32\] for \[3, 32\]'"),
         (
             {"target_modules": ["query", "value", "key"]},
-            r"no tensors of: \['bert.encoder.layer.0.attention.self.key'.*random",
+            r"layer.0.attention.self.key would stay random.*lacks its \['lora_A.weight'",
         ),
-        ({"target_modules": ["query"]}, "target_modules do not name: .*value"),
+        ({"target_modules": ["query"]}, "no place in LORA of BertForSequenceClassification, .*value.lora_A"),
+        ({"num_virtual_tokens": 3}, "LORA with num_virtual_tokens 3 is not supported"),
+        ({"bias": "all"}, r"bias names tensors that the file does not have: \['bert.embeddings.LayerNorm.bias'"),
+        ({"bias": "lora_only"}, r"does not have: \['bert.encoder.layer.0.attention.self.query.bias'"),
+        ({"bias": "vera_only"}, "bias 'vera_only' is not supported; there are: none, all, lora_only"),
         ({"modules_to_save": ["classifier", "pooler"]}, r"file does not have: \['bert.pooler.dense.bias'"),
-        ({"use_dora": True}, "it must have lora_A.weight, lora_B.weight, lora_magnitude_vector"),
+        ({"use_dora": True}, r"query would stay random: .*lacks its \['lora_magnitude_vector'\]"),
     ],
     ids=str,
 )
@@ -358,16 +362,16 @@ def test_settings_that_do_not_fit_are_refused_by_name(fields, says, saved, tmp_p
 @pytest.mark.parametrize(
     "change, says",
     [
-        (lambda held: held.pop(f"{Q}.lora_B.weight"), "must have lora_A.weight, lora_B.weight"),
-        (lambda held: held.update({f"{Q}.lora_C": torch.ones(1)}), "no place in BertForSequenceClassification.*lora_C"),
-        (lambda held: held.update({"else": torch.ones(1)}), "no place in an adapter of type LORA: .*else"),
-        (lambda held: held.update({f"{Q}.lora_A.weight": torch.ones(2, 5)}), r"needs tensors of the shapes.*\[2, 32\]"),
+        (lambda held: held.pop(f"{Q}.lora_B.weight"), r"query would stay random: .*lacks its \['lora_B.weight'\]"),
+        (lambda held: held.update({f"{Q}.lora_C": torch.ones(1)}), "no place in LORA of BertForSequence.*lora_C"),
+        (lambda held: held.update({"else": torch.ones(1)}), "no place in LORA of .*else"),
+        (lambda held: held.update({f"{Q}.lora_A.weight": torch.ones(2, 5)}), r"'a \[2, 5\] for \[2, 32\]'"),
         (lambda held: held.update({f"{Q}.lora_B.weight": torch.ones(5, 2)}), "5 rows in the file, for 32 outputs"),
         (lambda held: held.pop("base_model.model.classifier.bias"), r"does not have: \['classifier.bias'\]"),
-        (lambda held: [held.pop(k) for k in list(held) if "lora" in k], "no tensor of type LORA"),
+        (lambda held: [held.pop(k) for k in list(held) if "lora" in k], "would stay random"),
         (
             lambda held: held.update({"base_model.model.bert.pooler.dense.lora_A.weight": torch.ones(2, 32)}),
-            "do not name",
+            "no place in LORA of .*pooler.dense.lora_A",
         ),
     ],
 )
@@ -429,14 +433,27 @@ def test_what_means_something_else_there_is_refused(tmp_path):
     refused(model, tmp_path / "v", ValueError, "are not what projection_prng_key 3 gives here")
 
 
-def test_an_adapter_for_more_tokens_than_the_file_has(tmp_path):
+@pytest.mark.parametrize(
+    "name, fields, says",
+    [
+        ("prefix", {"num_virtual_tokens": 9}, "4 prompt_embeddings in the file, 9 in adapter_config.json"),
+        ("prompt", {"num_virtual_tokens": 9}, "4 prompt_embeddings in the file, 9 in adapter_config.json"),
+        ("prefix", {"num_attention_heads": 8}, "for another encoder: num_attention_heads 8, not 4"),
+        ("prompt", {"num_transformer_submodules": 2}, "another encoder: num_transformer_submodules 2, not 1"),
+        ("prefix", {"task_type": None}, "PREFIX_TUNING without task_type is not supported"),
+        ("ia3", {"feedforward_modules": []}, "output.dense: a tensor of 1 rows in the file, for 32 outputs"),
+        ("ia3", {"feedforward_modules": "no.*"}, "output.dense: a tensor of 1 rows in the file, for 32 outputs"),
+        ("ia3", {"feedforward_modules": ["key", "output.dense"]}, r"'scale \[32, 1\] for \[32\]'"),
+        ("vera", {"projection_prng_key": 4}, "not what projection_prng_key 4 gives"),
+    ],
+)
+def test_what_a_method_says_of_itself_is_read(name, fields, says, tmp_path):
     theirs, config = base()
     model = model_of(theirs, config)
-    for name in ("prefix", "prompt"):
-        trained(theirs, METHODS[name]()).save_pretrained(tmp_path / name)
-        path = tmp_path / name / "adapter_config.json"
-        path.write_text(json.dumps(json.loads(path.read_text()) | {"num_virtual_tokens": 9}))
-        refused(model, tmp_path / name, KeyError, "4 prompt_embeddings in the file, 9 in adapter_config.json")
+    trained(theirs, METHODS[name]()).save_pretrained(tmp_path)
+    path = tmp_path / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    refused(model, tmp_path, (KeyError, ValueError), says)
 
 
 def lora(model):
@@ -487,6 +504,18 @@ def test_a_masked_lm_head_stays_with_the_base(tmp_path):
         json.loads((tmp_path / "adapter_config.json").read_text())["auto_mapping"]["base_model_class"]
         == "BertForMaskedLM"
     )
+
+
+@pytest.mark.parametrize("kind", ["p_tuning", "prompt"])
+def test_what_stands_before_texts_leaves_a_masked_lm_head_behind(kind, tmp_path):
+    """peft puts nothing before the texts of a class that has no task_type."""
+    theirs, config = base("BertForMaskedLM")
+    model = model_of(theirs, config)
+    spec = grafts(kind, length=PROMPT)
+    graft(model.encoder, spec.slot.load(kind).where, spec)
+    ours_of.write(model, tmp_path, head=False)
+    again = peft.PeftModel.from_pretrained(theirs.bert, tmp_path).eval()
+    torch.testing.assert_close(*outputs(again, model, kind), **CLOSE)
 
 
 # ---- the methods themselves
@@ -671,3 +700,6 @@ def test_a_prompt_and_a_prefix_leave_less_room_in_a_table_of_places(tmp_path):
         ours_of.read(tmp_path / name, model)
         assert model.max_length == 40 - PROMPT
         assert model.encode(["w1 " * 60]).shape == (1, 32)
+    ours_of.read(tmp_path / "prefix", model)
+    assert model.max_length == 40 - 2 * PROMPT
+    assert model.encode(["w1 " * 60]).shape == (1, 32)

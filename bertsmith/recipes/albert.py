@@ -6,26 +6,20 @@ Differs from the paper: masked LM alone, without the order of two segments; Adam
 4,096 rows (raise `stages.0.accumulate` for these).
 """
 
-import json
 from pathlib import Path
 
-from bertsmith.corpus.shards import need
-from bertsmith.data import data
 from bertsmith.hf import albert
-from bertsmith.masking import masking
 from bertsmith.norm import norm
-from bertsmith.objective import objective
 from bertsmith.optim import optim
+from bertsmith.recipes.shared import manifest, masked_lm
 from bertsmith.schedule import schedule
-from bertsmith.train import Run, Stage
+from bertsmith.train import Run
 
 
 def _run(depth: int, dim: int, heads: int, lr: float, path: Path | str, budget: str, seed: int) -> Run:
-    manifest = json.loads((Path(path) / "manifest.json").read_text())
-    ids = manifest["special"]
-    need(ids, "mask")
+    vocab, ids = manifest(path)
     config = {
-        "vocab_size": manifest["vocabulary"],
+        "vocab_size": vocab,
         "embedding_size": 128,
         "hidden_size": dim,
         "num_hidden_layers": depth,
@@ -37,19 +31,9 @@ def _run(depth: int, dim: int, heads: int, lr: float, path: Path | str, budget: 
         "max_position_embeddings": 512,
         "type_vocab_size": 2,
     }
-    stage = Stage(
-        objective=objective(
-            "masked_lm",
-            masking=masking("bert"),
-            mask_id=ids["mask"],
-            special=sorted(ids.values()),
-            norm=norm("layer", eps=1e-12),
-        ),
-        data=data("packed", path=str(path), length=512, rows=32, seed=seed),
-        budget=budget,
-        optim=optim("adamw", lr=lr, weight_decay=0.01),
-        schedule=schedule("linear", warmup=0.025),
-    )
+    ln, plan = norm("layer", eps=1e-12), schedule("linear", warmup=0.025)
+    how = optim("adamw", lr=lr, weight_decay=0.01)
+    stage = masked_lm("masked_lm", ln, ids, path, 512, budget, seed, how, plan)
     return Run(encoder=albert.spec(config), stages=[stage], seed=seed)
 
 

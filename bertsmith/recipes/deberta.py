@@ -6,26 +6,20 @@ Differs from the paper: masked LM with the enhanced mask decoder, as in DeBERTa 
 tells replaced tokens; rows of 512 in batches of 32.
 """
 
-import json
 from pathlib import Path
 
-from bertsmith.corpus.shards import need
-from bertsmith.data import data
 from bertsmith.hf import deberta_v2
-from bertsmith.masking import masking
 from bertsmith.norm import norm
-from bertsmith.objective import objective
 from bertsmith.optim import optim
+from bertsmith.recipes.shared import manifest, masked_lm
 from bertsmith.schedule import schedule
-from bertsmith.train import Run, Stage
+from bertsmith.train import Run
 
 
 def _run(depth: int, dim: int, heads: int, lr: float, path: Path | str, budget: str, seed: int) -> Run:
-    manifest = json.loads((Path(path) / "manifest.json").read_text())
-    ids = manifest["special"]
-    need(ids, "mask")
+    vocab, ids = manifest(path)
     config = {
-        "vocab_size": manifest["vocabulary"],
+        "vocab_size": vocab,
         "hidden_size": dim,
         "num_hidden_layers": depth,
         "num_attention_heads": heads,
@@ -40,19 +34,9 @@ def _run(depth: int, dim: int, heads: int, lr: float, path: Path | str, budget: 
         "norm_rel_ebd": "layer_norm",
         "position_biased_input": False,
     }
-    stage = Stage(
-        objective=objective(
-            "enhanced_mask_decoder",
-            masking=masking("bert"),
-            mask_id=ids["mask"],
-            special=sorted(ids.values()),
-            norm=norm("layer", eps=1e-7),
-        ),
-        data=data("packed", path=str(path), length=512, rows=32, seed=seed),
-        budget=budget,
-        optim=optim("adamw", lr=lr, betas=[0.9, 0.98], eps=1e-6, weight_decay=0.01),
-        schedule=schedule("linear", warmup=0.02),
-    )
+    ln, plan = norm("layer", eps=1e-7), schedule("linear", warmup=0.02)
+    how = optim("adamw", lr=lr, betas=[0.9, 0.98], eps=1e-6, weight_decay=0.01)
+    stage = masked_lm("enhanced_mask_decoder", ln, ids, path, 512, budget, seed, how, plan)
     return Run(encoder=deberta_v2.encoder_spec(config), stages=[stage], seed=seed)
 
 

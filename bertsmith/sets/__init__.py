@@ -94,6 +94,11 @@ def cut_off(
     return examples.take(kept), examples.take(off)
 
 
+def with_valid(whole: Examples, test: Examples) -> tuple[Examples, Examples, Examples]:
+    """(train, valid, test) of a set that has no split to choose by: a share of what there is to train on, classes as in it."""
+    return *cut_off(whole, "valid", whole.label), test
+
+
 def own(
     name: str,
     source: Any,

@@ -1,8 +1,10 @@
 """Sets about two texts: paraphrase, entailment, similarity."""
 
+from dataclasses import replace
+
 from bertsmith.examples import Examples
-from bertsmith.sets import TaskSet, cut_off
-from bertsmith.sets.lines import comma_cells, tab_cells
+from bertsmith.sets import TaskSet, with_valid
+from bertsmith.sets.lines import columns, comma_cells, tab_cells
 from bertsmith.sets.shelf import Shelf
 from bertsmith.task import task
 
@@ -11,19 +13,14 @@ ENTAILMENT = "entailment"
 
 def mrpc(shelf: Shelf) -> TaskSet:
     """Whether two sentences of news say the same."""
-    whole, test = (
-        _columns(tab_cells(path, skip=1), 3, 4, 0)
-        for path in shelf.files("glue_mrpc", ["msr_paraphrase_train.txt", "msr_paraphrase_test.txt"])
-    )
-    train, valid = cut_off(whole, "valid", whole.label)
+    paths = shelf.files("glue_mrpc", ["msr_paraphrase_train.txt", "msr_paraphrase_test.txt"])
+    splits = with_valid(*(columns(tab_cells(path, skip=1), 3, 0, pair=4) for path in paths))
     return TaskSet(
         "mrpc",
         "pairs",
         task("single_label", main="f1"),
         "f1",
-        train,
-        valid,
-        test,
+        *splits,
         made="valid: a tenth of train by a hash of the texts, stratified; test: that of the MSR corpus, which is GLUE's",
         citation="Dolan and Brockett 2005, I05-5002; GLUE, Wang et al. 2018, arXiv:1804.07461",
         licence="Microsoft Research; research use",
@@ -32,18 +29,14 @@ def mrpc(shelf: Shelf) -> TaskSet:
 
 def rte(shelf: Shelf) -> TaskSet:
     """Whether a text entails a sentence."""
-    whole, test = (
-        _columns(tab_cells(path, skip=1), 1, 2, 3) for path in shelf.files("glue_rte", ["train.tsv", "dev.tsv"])
-    )
-    train, valid = cut_off(whole, "valid", whole.label)
+    paths = shelf.files("glue_rte", ["train.tsv", "dev.tsv"])
+    splits = with_valid(*(columns(tab_cells(path, skip=1), 1, 3, pair=2) for path in paths))
     return TaskSet(
         "rte",
         "pairs",
         task("single_label"),
         "accuracy",
-        train,
-        valid,
-        test,
+        *splits,
         made="valid: a tenth of train by a hash of the texts, stratified; test: GLUE's dev, as its test has no labels",
         citation="Bentivogli et al. 2009 and the RTE challenges before; GLUE, Wang et al. 2018, arXiv:1804.07461",
         licence="PASCAL RTE; research use",
@@ -52,19 +45,14 @@ def rte(shelf: Shelf) -> TaskSet:
 
 def conjnli(shelf: Shelf) -> TaskSet:
     """Entailment that hangs on "and", "or", "but"; the training pairs were made by rules."""
-    whole, test = (
-        _columns(tab_cells(path, skip=1), 0, 1, 2)
-        for path in shelf.files("conjnli", ["adversarial_train_15k.tsv", "conj_dev.tsv"])
-    )
-    train, valid = cut_off(whole, "valid", whole.label)
+    paths = shelf.files("conjnli", ["adversarial_train_15k.tsv", "conj_dev.tsv"])
+    splits = with_valid(*(columns(tab_cells(path, skip=1), 0, 2, pair=1) for path in paths))
     return TaskSet(
         "conjnli",
         "pairs",
         task("single_label"),
         "accuracy",
-        train,
-        valid,
-        test,
+        *splits,
         made="valid: a tenth of train by a hash of the texts, stratified; test: the official dev, as test has no labels",
         citation="Saha, Nie and Bansal 2020, arXiv:2010.10418",
         licence="MIT",
@@ -74,18 +62,16 @@ def conjnli(shelf: Shelf) -> TaskSet:
 def sick(shelf: Shelf) -> TaskSet:
     """Entailment between captions."""
     names = ["SICK_train.txt", "SICK_trial.txt", "SICK_test_annotated.txt"]
-    train, valid, test = (
-        _columns(tab_cells(path, skip=1), 1, 2, 4, lower=True)
-        for path in shelf.files("sts12_16_sick", [f"sick2014/{name}" for name in names])
-    )
+    splits = []
+    for path in shelf.files("sts12_16_sick", [f"sick2014/{name}" for name in names]):
+        found = columns(tab_cells(path, skip=1), 1, 4, pair=2)
+        splits.append(replace(found, label=[label.lower() for label in found.label]))
     return TaskSet(
         "sick",
         "pairs",
         task("single_label"),
         "accuracy",
-        train,
-        valid,
-        test,
+        *splits,
         made="those of SemEval 2014: train, trial to choose by, test",
         citation="Marelli et al. 2014, L14-1314",
         licence="CC BY-NC-SA 3.0",
@@ -108,13 +94,4 @@ def stsb(shelf: Shelf) -> TaskSet:
         made="the official ones",
         citation="Cer et al. 2017, arXiv:1708.00055",
         licence="CC BY-SA 4.0, for the most part",
-    )
-
-
-def _columns(rows: list[list[str]], text: int, pair: int, label: int, lower: bool = False) -> Examples:
-    labels = [row[label].strip() for row in rows]
-    return Examples(
-        [row[text].strip() for row in rows],
-        [row[pair].strip() for row in rows],
-        [x.lower() for x in labels] if lower else labels,
     )

@@ -77,9 +77,13 @@ class Joint(Task):
     def head(self) -> Spec:
         return heads("joint", heads=self.heads, outputs={name: one.outputs for name, one in self.parts.items()})
 
+    def asking(self, raw: list[Any], name: str) -> list[int]:
+        """The examples that ask a part."""
+        return [i for i, one in enumerate(raw) if self.label(one).get(name) is not None]
+
     def of(self, raw: list[Any], name: str) -> list[Any]:
         """The raw labels of one part, of the examples that ask it."""
-        return [label[name] for label in map(self.label, raw) if label.get(name) is not None]
+        return [raw[i][name] for i in self.asking(raw, name)]
 
     def label(self, raw: Any) -> dict[str, Any]:
         """A raw label. ValueError for what is none, or names a part that there is not."""
@@ -96,8 +100,9 @@ class Joint(Task):
                 raise ValueError(f"no example has a label for the part {name!r}")
             own = one.names(given)
             if len(own) < one.fewest:
-                raise ValueError(f"part {name!r} has only one label, {own[0]!r}: nothing to learn" if own else
-                                 f"part {name!r} has no label")  # fmt: skip
+                raise ValueError(
+                    f"part {name!r} has {'only one label, ' + repr(own[0]) + ': nothing to learn' if own else 'no label'}"
+                )
             found += [f"{name}.{label}" for label in own]
         return found
 
@@ -117,8 +122,11 @@ class Joint(Task):
         return None
 
     def rows(self, coder: Coder, texts: list[str], pairs: list[Any] | None, raw: list[Any] | None) -> list[Row]:
-        labels = None if raw is None else [self.label(x) for x in raw]
-        made = {name: self._about_tokens(name, coder, texts, pairs, labels) for name in self.about_tokens}
+        asking = None if raw is None else {name: self.asking(raw, name) for name in self.parts}
+        for name, numbers in (asking or {}).items():
+            if not numbers:
+                raise ValueError(f"no example to train on has a label for the part {name!r}")
+        made = {name: self._about_tokens(name, coder, texts, pairs, raw) for name in self.about_tokens}
         if not made:
             made[""] = [Row(i, [code]) for i, code in enumerate(coder.encode(texts, pairs))]
         base = next(iter(made.values()))
@@ -127,58 +135,44 @@ class Joint(Task):
                 raise ValueError(
                     f"task/joint: {name} reads texts in other rows than {next(iter(made))}: let both have the same stride"
                 )
-        whole = {name: self._whole(name, labels) for name in self.parts if name not in self.about_tokens and labels}
-        return [self._row(n, made, whole, labels) for n in range(len(base))]
+        whole = self._whole(raw) if raw is not None else {}
+        return [self._row({name: rows[n] for name, rows in made.items()}, whole, raw) for n in range(len(base))]
 
     def _about_tokens(
-        self, name: str, coder: Coder, texts: list[str], pairs: list[Any] | None, labels: list[dict[str, Any]] | None
+        self, name: str, coder: Coder, texts: list[str], pairs: list[Any] | None, raw: list[Any] | None
     ) -> list[Row]:
         """The rows of a part, in which nothing is asked of examples that do not ask it."""
         one = self.parts[name]
-        if labels is None:
+        if raw is None:
             return one.rows(coder, texts, pairs, None)
 
-        def of(numbers: list[int], raw: list[Any] | None) -> list[Row]:
-            some = one.rows(coder, [texts[i] for i in numbers], pairs and [pairs[i] for i in numbers], raw)
+        def of(numbers: list[int], labels: list[Any] | None) -> list[Row]:
+            some = one.rows(coder, [texts[i] for i in numbers], pairs and [pairs[i] for i in numbers], labels)
             return [replace(row, example=numbers[row.example]) for row in some]
 
-        asked = [i for i, x in enumerate(labels) if x.get(name) is not None]
-        rest = [i for i, x in enumerate(labels) if x.get(name) is None]
-        if not asked:
-            raise ValueError(f"no example to train on has a label for the part {name!r}")
-        found = of(asked, [labels[i][name] for i in asked])
+        asked = self.asking(raw, name)
+        rest = sorted(set(range(len(texts))) - set(asked))
+        found = of(asked, self.of(raw, name))
         if rest and set(one.fields.values()) != {"token"}:
             raise ValueError(f"the part {name!r} must be asked of every example; text {rest[0]} has no label for it")
-        like = found[0]
-        for row in of(rest, None) if rest else []:
-            marks = {mark: torch.zeros(len(row), dtype=x.dtype) for mark, x in like.marks.items()} | row.marks
-            target = {
-                field: torch.full(
-                    (len(row), *x.shape[1:]), torch.nan if x.is_floating_point() else NOTHING, dtype=x.dtype
-                )
-                for field, x in like.target.items()
-            }
-            found.append(replace(row, marks=marks, target=target))
+        found += [_unasked(row, found[0]) for row in (of(rest, None) if rest else [])]
         return sorted(found, key=lambda row: row.example)
 
-    def _whole(self, name: str, labels: list[dict[str, Any]]) -> list[Tensor]:
-        """The target of each example for a part about the text as a whole; that of another one where it is not asked."""
-        given = [i for i, x in enumerate(labels) if x.get(name) is not None]
-        if not given:
-            raise ValueError(f"no example to train on has a label for the part {name!r}")
-        target = self.parts[name].encode([labels[i][name] for i in given])
-        at = {i: n for n, i in enumerate(given)}
-        return [target[at.get(i, 0)] for i in range(len(labels))]
+    def _whole(self, raw: list[Any]) -> dict[str, list[Tensor]]:
+        """The target of each example for parts about the text as a whole; that of another one where it is not asked."""
+        found = {}
+        for name in [name for name in self.parts if name not in self.about_tokens]:
+            target = self.parts[name].encode(self.of(raw, name))
+            at = {i: n for n, i in enumerate(self.asking(raw, name))}
+            found[name] = [target[at.get(i, 0)] for i in range(len(raw))]
+        return found
 
-    def _row(
-        self, n: int, made: dict[str, list[Row]], whole: dict[str, list[Tensor]], labels: list[dict[str, Any]] | None
-    ) -> Row:
-        rows = {name: found[n] for name, found in made.items()}
+    def _row(self, rows: dict[str, Row], whole: dict[str, list[Tensor]], raw: list[Any] | None) -> Row:
+        """The rows of all parts as one."""
         base = next(iter(rows.values()))
         target: dict[str, Tensor] = {}
-        if labels is not None:
-            label = labels[base.example]
-            target = {f"asked.{name}": torch.tensor(label.get(name) is not None) for name in self.parts}
+        if raw is not None:
+            target = {f"asked.{name}": torch.tensor(raw[base.example].get(name) is not None) for name in self.parts}
             target |= {f"{name}.target": found[base.example] for name, found in whole.items()}
             for name, row in rows.items():
                 target |= {f"{name}.{field}": value for field, value in row.target.items()}
@@ -215,11 +209,14 @@ class Joint(Task):
     def loss(self, logits: Any, target: Any) -> Tensor:
         found = []
         for name, one in self.parts.items():
-            if name not in self.about_tokens and not len(target[name]):
-                found.append(logits[name].sum() * 0.0)  # nothing has no mean
-            else:
-                found.append(self.weights[name] * one.loss(logits[name], target[name]))
+            nothing = name not in self.about_tokens and not len(target[name])  # which has no mean
+            found.append(
+                logits[name].sum() * 0.0 if nothing else self.weights[name] * one.loss(logits[name], target[name])
+            )
         return torch.stack(found).sum()
+
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        return torch.stack([part.kl(one[name], two[name], target[name]) for name, part in self.parts.items()]).sum()
 
     def part(self, logits: Tensor, row: Row) -> dict[str, Any]:
         found = {}
@@ -248,8 +245,8 @@ class Joint(Task):
     def truth(self, raw: list[Any]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = [{} for _ in raw]
         for name, one in self.parts.items():
-            given = [i for i, x in enumerate(raw) if self.label(x).get(name) is not None]
-            for i, value in zip(given, one.truth([raw[i][name] for i in given]) if given else [], strict=True):
+            given = self.asking(raw, name)
+            for i, value in zip(given, one.truth(self.of(raw, name)) if given else [], strict=True):
                 found[i][name] = value
         return found
 
@@ -271,3 +268,14 @@ class Joint(Task):
         if self.main and self.main not in found:
             raise ValueError(f"task/joint has no metric {self.main!r}; it has: {', '.join(found)}")
         return Scores({self.main: found[self.main]} | found if self.main else found)
+
+
+def _unasked(row: Row, like: Row) -> Row:
+    """A row that has the marks and fields of another one, with nothing asked."""
+    size = len(row)
+    marks = {name: torch.zeros(size, dtype=x.dtype) for name, x in like.marks.items()} | row.marks
+    target = {
+        field: torch.full((size, *x.shape[1:]), torch.nan if x.is_floating_point() else NOTHING, dtype=x.dtype)
+        for field, x in like.target.items()
+    }
+    return replace(row, marks=marks, target=target)

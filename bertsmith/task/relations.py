@@ -9,35 +9,25 @@ widths, counts and the threshold as in its code.
 C documents, L words, W widths, E labels of spans with "none", R relations, N spans that are asked, K others, M pairs.
 """
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bertsmith.align import Aligned
+from bertsmith import divergence
 from bertsmith.coding import Coder, Row
 from bertsmith.draw import numpy_rng
 from bertsmith.head import head as heads
 from bertsmith.labelled.spans import Relation, Span
 from bertsmith.metric import metric
 from bertsmith.parts import PartOf
+from bertsmith.related import Found, Place, Window, by_words, joined, measured, structure, window_of
 from bertsmith.scores import Scores
 from bertsmith.spec import Spec
-from bertsmith.tags import snap
 from bertsmith.task import Prediction, Task
-from bertsmith.wordrows import spans_of, word_windows, words_of
-
-Place = tuple[int, int]
-
-
-class Window(NamedTuple):
-    """The words of a text that begin in one of its rows: `tokens[w]` begins the word `first + w`."""
-
-    words: list[Span]
-    first: int
-    tokens: list[int]
+from bertsmith.wordrows import word_windows, words_of
 
 
 class Relations(Task):
@@ -102,59 +92,40 @@ class Relations(Task):
     def rows(self, coder: Coder, texts: list[str], pairs: list[Any] | None, raw: list[Any] | None) -> list[Row]:
         found = []
         for i, aligned, codes in word_windows(coder, texts, words_of(texts, pairs), self.stride):
-            entities = {} if raw is None else self.entities(raw[i], aligned.words)
-            related = {} if raw is None else self.related(raw[i], aligned.words)
+            entities, related = by_words(raw and raw[i], aligned.words, self.labels, self.relations)
             for r, code in enumerate(codes):
-                window = _window(aligned, r)
-                end = window.first + len(window.tokens)
-                number = torch.tensor([w - window.first + 1 if window.first <= w < end else 0 for w in aligned.word[r]])
-                if raw is None:
-                    found.append(Row(i, [code], {}, {"word": number}, window))
-                    continue
-                here = {
-                    (a - window.first, b - a - 1): label
-                    for (a, b), label in entities.items()
-                    if window.first <= a and b <= end and b - a <= self.width
-                }
-                marks = torch.zeros(len(code), dtype=torch.long)
-                for a, k in here:
-                    marks[window.tokens[a]] |= 1 << k
-                asked = {"span": _rows([(*place, here[place]) for place in sorted(here)], 3)}
-                asked["pair"] = _rows(self._pairs(sorted(here), related, window.first), 3 + len(self.relations))
-                found.append(Row(i, [code], asked, {"word": number, "spans": marks}, window))
+                window, asked = window_of(aligned, r), {}
+                inside = [w - window.first + 1 if window.first <= w < window.end else 0 for w in aligned.word[r]]
+                marks = {"word": torch.tensor(inside)}
+                if raw is not None:
+                    here = {p: label for p, label in entities.items() if self._fits(p, window)}
+                    asked, marks["spans"] = self._asked(here, related, window, len(code))
+                found.append(Row(i, [code], asked, marks, window))
         return found
 
-    def entities(self, raw: Any, words: list[Span]) -> dict[Place, int]:
-        """The number of the label of each span, by the words that it covers. ValueError for a label that is not known."""
-        spans = structure(raw)[0]
-        _known({span.label for span in spans}, self.labels)
-        found: dict[Place, int] = {}
-        for span, wide in zip(spans, _covered(spans, words), strict=True):
-            if wide is not None:
-                found.setdefault(wide, 1 + self.labels.index(span.label))
-        return found
+    def _fits(self, place: Place, window: Window) -> bool:
+        return window.first <= place[0] and place[1] <= window.end and place[1] - place[0] <= self.width
 
-    def related(self, raw: Any, words: list[Span]) -> dict[tuple[Place, Place], set[int]]:
-        """The numbers of the relations of each two spans. ValueError for one that is not known."""
-        spans, relations = structure(raw)
-        _known({one.label for one in relations}, self.relations)
-        wide, found = _covered(spans, words), {}
-        for one in relations:
-            pair = wide[one.head], wide[one.tail]
-            if None not in pair:
-                found.setdefault(pair, set()).add(self.relations.index(one.label))
-        return found
+    def _asked(
+        self, here: dict[Place, int], related: dict[tuple[Place, Place], set[int]], window: Window, size: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """The fields of one row, and the mark of its entities: bit k at the first token of one of k + 1 words.
 
-    def _pairs(self, here: list[Place], related: dict[tuple[Place, Place], set[int]], first: int) -> list[list[int]]:
-        """For each two entities: word and width of the head, the number of the tail, and a 1 for each relation that holds."""
-        found = []
-        for a, k in here[: self.most]:
-            for number, (b, j) in enumerate(here[: self.most]):
-                if (a, k) != (b, j):
-                    pair = (a + first, a + first + k + 1), (b + first, b + first + j + 1)
-                    held = related.get(pair, set())
-                    found.append([a, k, number, *(int(r in held) for r in range(len(self.relations)))])
-        return found
+        "span": word, width and label of each. "pair": word and width of the head, the number of the tail among all, and a 1
+        for each relation that holds, of each two.
+        """
+        places, marks = sorted(here), torch.zeros(size, dtype=torch.long)
+        at = [(a - window.first, b - a - 1) for a, b in places]
+        for a, k in at:
+            marks[window.tokens[a]] |= 1 << k
+        spans = [(*start, here[place]) for start, place in zip(at, places, strict=True)]
+        pairs = []
+        for start, head in zip(at[: self.most], places, strict=False):
+            for number, tail in enumerate(places[: self.most]):
+                if head != tail:
+                    held = related.get((head, tail), set())
+                    pairs.append([*start, number, *(int(r in held) for r in range(len(self.relations)))])
+        return {"span": _table(spans, 3), "pair": _table(pairs, 3 + len(self.relations))}, marks
 
     def ask(self, logits: Tensor, batch: dict[str, Any]) -> tuple[Any, Any]:
         layout, span_N4, pair_MK = batch["layout"], batch["span"].long(), batch["pair"].long()
@@ -211,49 +182,36 @@ class Relations(Task):
         z, y = logits["relation"].float(), target["relation"]
         return found + F.binary_cross_entropy_with_logits(z, y, reduction="sum") / max(1, y.numel())
 
-    def part(self, logits: Tensor, row: Row) -> tuple[dict[Span, float], dict[tuple[Span, Span, str], float]]:
-        """(spans with their probabilities, relations with theirs) of one row."""
+    def kl(self, one: Any, two: Any, target: Any) -> Tensor:
+        spans = divergence.classes(one["span"], two["span"], target["span"])
+        return spans + divergence.coins(one["relation"], two["relation"], target["relation"])
+
+    def part(self, logits: Tensor, row: Row) -> Found:
+        """What is found in one row."""
         window: Window = row.note
         span_LWE, number_LW, pair_LWNR = self.split(logits[window.tokens].float())
-        p_LWE = span_LWE.softmax(-1)
+        p_LWE, p_LWNR = span_LWE.softmax(-1), pair_LWNR.sigmoid()
         spans: dict[Span, float] = {}
-        entity: dict[int, Span] = {}
-        heads_of: list[tuple[Span, int, int]] = []
+        entities: dict[int, tuple[Span, int, int]] = {}
         for w, k in (span_LWE.argmax(-1) > 0).nonzero().tolist():
             start, end = (window.words[window.first + x] for x in (w, w + k))
             label = int(span_LWE[w, k].argmax())
             span = Span(start.start, end.end, self.labels[label - 1])
             spans[span] = float(p_LWE[w, k, label])
             if number := int(number_LW[w, k]):
-                entity[number - 1] = span
-                heads_of.append((span, w, k))
-        p_LWNR = pair_LWNR.sigmoid()
+                entities[number - 1] = span, w, k
         found = {
-            (span, entity[n], self.relations[r]): float(p_LWNR[w, k, n, r])
-            for span, w, k in heads_of
+            (span, entities[n][0], self.relations[r]): float(p_LWNR[w, k, n, r])
+            for span, w, k in entities.values()
             for n, r in (p_LWNR[w, k] >= self.threshold).nonzero().tolist()
         }
         return spans, found
-
-    def _joined(self, windows: list[Any]) -> tuple[dict[Span, float], dict[tuple[Span, Span, str], float]]:
-        """What all windows of a text say: at each place the surest label, and relations between what is left."""
-        best: dict[Place, tuple[float, Span]] = {}
-        for spans, _ in windows:
-            for span, p in spans.items():
-                best[span.start, span.end] = max(best.get((span.start, span.end), (0.0, span)), (p, span))
-        kept = {span: p for p, span in best.values()}
-        found: dict[tuple[Span, Span, str], float] = {}
-        for _, relations in windows:
-            for (head, tail, label), p in relations.items():
-                if head in kept and tail in kept:
-                    found[head, tail, label] = max(p, found.get((head, tail, label), 0.0))
-        return kept, found
 
     def answers(self, parts: list[list[Any]]) -> list[Prediction]:
         """The answers as raw labels are written; scores by "3-6 Peop" and "3-6 Peop, Kill, 10-17 Peop"."""
         said = []
         for windows in parts:
-            kept, found = self._joined(windows)
+            kept, found = joined(windows)
             spans = sorted(kept)
             relations = sorted(Relation(spans.index(a), spans.index(b), label) for a, b, label in found)
             scores = {str(span): kept[span] for span in spans}
@@ -262,18 +220,18 @@ class Relations(Task):
         return said
 
     def read(self, parts: list[list[Any]]) -> list[dict[str, Any]]:
-        joined = [self._joined(windows) for windows in parts]
-        return [_measured(list(kept), list(found)) for kept, found in joined]
+        said = [joined(windows) for windows in parts]
+        return [measured(list(kept), list(found)) for kept, found in said]
 
     def truth(self, raw: list[Any]) -> list[dict[str, Any]]:
         found = []
         for one in raw:
             spans, relations = structure(one)
-            found.append(_measured(spans, [(spans[r.head], spans[r.tail], r.label) for r in relations]))
+            found.append(measured(spans, [(spans[r.head], spans[r.tail], r.label) for r in relations]))
         return found
 
     def constant(self, raw: list[Any], count: int) -> Any:
-        return [_measured([], [])] * count
+        return [measured([], [])] * count
 
     def metrics(self) -> Scores:
         """Relations count with the labels of their spans ("relation_f1", strict), or with their places alone ("_places")."""
@@ -289,49 +247,5 @@ class Relations(Task):
         )
 
 
-def structure(raw: Any) -> tuple[list[Span], list[Relation]]:
-    """A raw label's spans and relations. ValueError for what is none, and for a relation between spans that are not there."""
-    if raw is None:
-        return [], []
-    if not isinstance(raw, tuple | list) or len(raw) != 2:
-        raise ValueError(f"entities with relations are (spans, relations); got {raw!r:.80}")
-    spans, relations = spans_of(raw[0]), []
-    for one in raw[1] or []:
-        try:
-            head, tail, label = (one.head, one.tail, one.label) if isinstance(one, Relation) else one
-            relations.append(Relation(int(head), int(tail), str(label)))
-        except (TypeError, ValueError):
-            raise ValueError(f"a relation is (number of a span, number of a span, label); got {one!r:.80}") from None
-        if (
-            not 0
-            <= min(relations[-1].head, relations[-1].tail)
-            <= max(relations[-1].head, relations[-1].tail)
-            < len(spans)
-        ):
-            raise ValueError(f"relation {one!r:.80} names a span that is not there: the text has {len(spans)}, from 0")
-    return spans, relations
-
-
-def _measured(spans: list[Span], relations: list[tuple[Span, Span, str]]) -> dict[str, Any]:
-    places = [((a.start, a.end), (b.start, b.end), label) for a, b, label in relations]
-    return {"spans": spans, "relations": relations, "places": places}
-
-
-def _known(said: set[str], known: list[str]) -> None:
-    if unknown := sorted(said - set(known)):
-        raise ValueError(f"no label {', '.join(map(repr, unknown))}; there are: {', '.join(map(repr, known))}")
-
-
-def _covered(spans: list[Span], words: list[Span]) -> list[Place | None]:
-    """The words [a, b) that each span touches, None for one that touches none."""
-    first, last = {w.start: i for i, w in enumerate(words)}, {w.end: i for i, w in enumerate(words)}
-    return [None if one is None else (first[one.start], last[one.end] + 1) for one in snap(spans, words)]
-
-
-def _window(aligned: Aligned, row: int) -> Window:
-    tokens = [t for t, w in enumerate(aligned.begins[row]) if w >= 0]
-    return Window(aligned.words, aligned.begins[row][tokens[0]] if tokens else 0, tokens)
-
-
-def _rows(rows: list[Any], width: int) -> Tensor:
+def _table(rows: list[Any], width: int) -> Tensor:
     return torch.tensor(rows, dtype=torch.long).reshape(len(rows), width)
