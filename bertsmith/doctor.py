@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import torch
 
-from bertsmith import kernels
+from bertsmith import kernels, native
 
 Precision = Literal["bf16", "fp32"]
 
@@ -153,6 +153,14 @@ def _kernels() -> dict[str, str]:
     return said
 
 
+def _inference() -> str:
+    """What runs encoders in evaluation."""
+    if why := native.why_not():
+        return f"torch, several times slower than the compiled encoder: {why}"
+    best = native.sets()[0]
+    return f"the compiled encoder, {best.name}, in {'bf16' if best.bf16 else 'fp32'} (precision=fast: 8 bits)"
+
+
 def _allocator() -> str:
     preload, tunables = os.environ.get("LD_PRELOAD", ""), os.environ.get("GLIBC_TUNABLES", "")
     for name in ("jemalloc", "tcmalloc", "mimalloc"):
@@ -190,6 +198,7 @@ def facts() -> dict[str, Any]:
         "precision": precision,
         "gflops": rates,
         "attention": _kernels(),
+        "inference": _inference(),
         "allocator": _allocator(),
         "hints": hints,
     }
@@ -214,6 +223,7 @@ def show(found: dict[str, Any]) -> None:
         "matrix products": ", ".join(f"{kind} {rate:,.0f} GFLOP/s" for kind, rate in found["gflops"].items()),
         "precision used": found["precision"] + (" (with fp32 masters)" if found["precision"] == "bf16" else ""),
         "attention": "; ".join(f"{form}: {said}" for form, said in found["attention"].items()),
+        "inference": found["inference"],
         "allocator": found["allocator"],
     }
     for key, value in rows.items():

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bertsmith.engine import Precision
 from bertsmith.examine import plain
 from bertsmith.examples import Columns
 from bertsmith.model import Model
@@ -34,6 +35,7 @@ def predict_file(
     chunk: int = CHUNK,
     on_chunk: Callable[[int], None] | None = None,
     say: Say = aloud,
+    precision: Precision = "default",
 ) -> dict[str, Any]:
     """Write `source` again with two more columns: the answer of a fine-tuned model, and how sure it is of it.
 
@@ -50,8 +52,9 @@ def predict_file(
         text, pair: columns; by default the only one, or those with a usual name, which is said. Several for `pair` are choices.
         prediction, score: what the new columns are called.
         chunk: how many rows are held at a time. on_chunk: called with how many were answered.
+        precision: see `bertsmith.engine`.
 
-    Returns {"out", "rows", "empty", "cut", "columns"}.
+    Returns {"out", "rows", "empty", "cut", "columns", "runtime"}.
 
     Raises ValueError or KeyError before anything is written: a file that cannot be read to its end, no column that is
     plainly the text, a column that has the name of a new one already, a model without a task.
@@ -67,12 +70,15 @@ def predict_file(
     separator = str(model.task.args["separator"]) if model.task.kind == "multi_label" else "|"
     new = {prediction: NUMBERS.get(model.task.kind, str), score: str if model.task.kind in SETS else float}
     found = {"out": str(out), "rows": 0, "empty": 0, "cut": 0, "columns": [*table.columns, *new]}
+    found |= {"runtime": model.engine.about(precision)}
     with write_stream(out, table.columns | new, table) as (put, flat):
         for rows in _chunks(table, chunk):
             texts = [_text(row.get(first)) for row in rows]
             pairs = None if second is None else [_second(row, second) for row in rows]
             full = [i for i in range(len(rows)) if _is_full(texts[i]) and (pairs is None or _is_full(pairs[i]))]
-            answers = _answers(model, [texts[i] for i in full], None if pairs is None else [pairs[i] for i in full])
+            answers = _answers(
+                model, [texts[i] for i in full], None if pairs is None else [pairs[i] for i in full], precision
+            )
             said = dict(zip(full, answers, strict=True))
             for i, row in enumerate(rows):
                 cells: list[Any] = [None, None]
@@ -122,8 +128,8 @@ def _chunks(table: Stream, size: int) -> Iterator[list[dict[str, Any]]]:
         yield chunk
 
 
-def _answers(model: Model, texts: list[str], pairs: list[Any] | None) -> Sequence[Prediction]:
-    answers = model.predict(texts, pairs) if texts else []
+def _answers(model: Model, texts: list[str], pairs: list[Any] | None, precision: Precision) -> Sequence[Prediction]:
+    answers = model.predict(texts, pairs, precision=precision) if texts else []
     assert isinstance(answers, list)
     return answers
 

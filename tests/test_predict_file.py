@@ -86,6 +86,7 @@ def test_all_columns_and_rows_come_back_in_order(model, tmp_path, kind, packing)
         else:
             file.writelines(json.dumps(row) + "\n" for row in rows)
     found = predict_file(model, source, out, chunk=7, say=said.append)
+    assert found.pop("runtime") == model.engine.about()
     assert found == {
         "out": str(out),
         "rows": 50,
@@ -285,7 +286,7 @@ def test_a_failure_halfway_leaves_what_was_there(model, tmp_path, monkeypatch):
     (tmp_path / "out.csv").write_text("old")
     real, calls = Model.predict, []
 
-    def dies(self, *args):
+    def dies(self, *args, precision):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
@@ -407,7 +408,7 @@ def test_a_damaged_list_is_not_read_to_its_end(tmp_path):
 def test_memory_does_not_grow_with_the_file(model, tmp_path, kind, monkeypatch):
     """At most a few hundred kilobytes beside a file of four megabytes."""
     monkeypatch.setattr(
-        Model, "predict", lambda self, texts, pairs: [type("P", (), {"label": "no", "scores": {}})()] * len(texts)
+        Model, "predict", lambda self, texts, pairs, precision: [type("P", (), {"label": "no", "scores": {}})()] * len(texts)
     )
     record = '{{"text": "{}", "id": "w1"}}'
     lines = {".csv": '"{}",w1\n', ".tsv": "{}\tw1\n", ".jsonl": record + "\n", ".json": record + ",\n"}

@@ -24,6 +24,12 @@ LabelColumn = Annotated[str | None, typer.Option(help="Column of the label; of n
 AdapterPath = Annotated[
     str | None, typer.Option(help="An adapter directory (what `finetune` changed alone), to be put onto MODEL.")
 ]
+PrecisionName = Annotated[
+    str,
+    typer.Option(
+        help="A promise: default, every text's cosine to fp32 is 0.9999 or more; fast, 0.999 in the mean; exact, fp32."
+    ),
+]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 
 
@@ -43,6 +49,13 @@ def brief(value: float | None) -> str:
 def columns_of(said: str | None) -> str | list[str] | None:
     """A column, or several with commas between them."""
     return said.split(",") if said and "," in said else said
+
+
+def precision_of(said: str) -> Any:
+    """The same. ValueError, listing them, for an unknown one, before a model is opened."""
+    from bertsmith.engine import check_precision
+
+    return check_precision(said)
 
 
 def open_model(model: str, adapter: str | None) -> Any:

@@ -12,9 +12,11 @@ from bertsmith.commands.shared import (
     AsJson,
     ModelPath,
     PairColumn,
+    PrecisionName,
     TextColumn,
     columns_of,
     open_model,
+    precision_of,
     say,
     tell,
 )
@@ -24,12 +26,13 @@ def fill(
     model: ModelPath,
     text: Annotated[list[str], typer.Argument(help='Text with one or more [MASK]: "the cat sat on the [MASK]."')],
     top: Annotated[int, typer.Option(help="Guesses for each mask.")] = 5,
+    precision: PrecisionName = "default",
     as_json: AsJson = False,
 ) -> None:
     """Guess the masked words of a text."""
     from bertsmith.model import load
 
-    found = load(model).fill(text, top)
+    found = load(model).fill(text, top, precision_of(precision))
     lines = []
     for filled in found:
         lines.append(filled.text)
@@ -45,25 +48,31 @@ def encode(
     text: TextColumn = None,
     pooling: Annotated[str, typer.Option(help="mean or first; the model's own if not said.")] = "",
     normalize: Annotated[bool, typer.Option("--normalize", help="Make every vector one long.")] = False,
+    precision: PrecisionName = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Turn texts into vectors, in the order given."""
+    """Turn texts into vectors, in the order given; OUT.json says by which weights, runtime and precision."""
     import io
 
     import numpy as np
 
+    from bertsmith.adapter import digest
     from bertsmith.files import write_atomic
     from bertsmith.model import load
     from bertsmith.texts import read_texts
 
     opened = load(model)
-    vectors = opened.encode(read_texts(file, text)[0], pooling=pooling, normalize=normalize)
+    how = precision_of(precision)
+    vectors = opened.encode(read_texts(file, text)[0], pooling=pooling, normalize=normalize, precision=how)
     buffer = io.BytesIO()
     np.save(buffer, vectors)
     write_atomic(out, buffer.getvalue())
     _say_cut(opened.cut)
+    made = {"model": model, "weights": digest(opened), "pooling": pooling or opened.pooling, "normalized": normalize}
+    made |= {"shape": list(vectors.shape), "cut": opened.cut} | opened.engine.about(how)
+    write_atomic(f"{out}.json", json.dumps(made, indent=1))
     tell(
-        {"out": str(out), "shape": list(vectors.shape), "cut": opened.cut},
+        {"out": str(out)} | made,
         as_json,
         f"{len(vectors):,} vectors of {vectors.shape[-1]} in {out}",
     )
@@ -97,12 +106,13 @@ def predict(
         str | None, typer.Option(help="Labelled texts that MODEL was not trained on, to calibrate its scores by.")
     ] = None,
     adapter: AdapterPath = None,
+    precision: PrecisionName = "default",
     as_json: AsJson = False,
 ) -> None:
     """Answer with a fine-tuned model: one line a text, in order; or a whole table, with --out."""
     from bertsmith.texts import read_texts
 
-    opened = open_model(model, adapter)
+    opened, how = open_model(model, adapter), precision_of(precision)
     if calibrate is not None:
         from bertsmith.calibration import calibrate as calibrated
 
@@ -117,13 +127,22 @@ def predict(
         prediction, score = names.split(",")
         with Counter("rows", shown=not as_json) as counter:
             found = predict_file(
-                opened, file, out, text, columns_of(pair), prediction, score, on_chunk=counter.add, say=say
+                opened,
+                file,
+                out,
+                text,
+                columns_of(pair),
+                prediction,
+                score,
+                on_chunk=counter.add,
+                say=say,
+                precision=how,
             )
         if out != PIPE:
             tell(found, as_json, f"{found['rows']:,} rows in {out}")
         return
     texts, pairs = read_texts(file, text, pair)
-    answers = opened.predict(texts, pairs)
+    answers = opened.predict(texts, pairs, precision=how)
     _say_cut(opened.cut)
     for answer in answers if isinstance(answers, list) else [answers]:
         plain = dataclasses.asdict(answer)

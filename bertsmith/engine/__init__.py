@@ -133,8 +133,7 @@ class Engine:
         return ready.handles[precision].run(ids, starts, threads(), pooling, types)
 
     def _prepare(self, precision: str) -> _Ready:
-        if precision not in get_args(Precision):
-            raise ValueError(f"no precision {precision!r}; there are: {', '.join(get_args(Precision))}")
+        check_precision(precision)
         mark = _mark(self.encoder)
         if self._ready is None or self._ready.mark != mark:
             self._ready = self._begin(mark)
@@ -222,6 +221,13 @@ class Engine:
             middle = (low + high) // 2
             low, high = (low, middle) if keeps(middle) else (middle, high)
         return frozenset(order[:high])
+
+
+def check_precision(said: str) -> Precision:
+    """The same. ValueError, listing them, for an unknown one."""
+    if said not in get_args(Precision):
+        raise ValueError(f"no precision {said!r}; there are: {', '.join(get_args(Precision))}")
+    return said  # type: ignore[return-value]
 
 
 def cache() -> Path:
