@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # The first interpreter that really starts (a shim that only prints an error does not count).
 PYTHON ?= $(shell for name in python3.11 python3.12 python3.13 python3; do \
 	if $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; then echo $$name; break; fi; done)
+# What an installation is made of; the rest of the package is read where it lies.
+SOURCES := pyproject.toml setup.py constraints.txt $(wildcard bertsmith/native/*.cpp bertsmith/native/*.h) bertsmith/native/build.py
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .PHONY: demo test test-slow check docs clean
@@ -34,11 +36,11 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "bertsmith needs Python 3.11 or later, and none was found; install one or say make PYTHON=/path/to/python" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/installed: $(SOURCES) | $(BIN)/python
 	$(PIP) install --progress-bar off -c constraints.txt -e .
 	@touch $@
 
-$(VENV)/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/installed-test: $(SOURCES) | $(BIN)/python
 	$(PIP) install --progress-bar off -c constraints.txt -e ".[test]"
 	@touch $@ $(VENV)/installed
 

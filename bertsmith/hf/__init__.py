@@ -42,6 +42,24 @@ def both(ours: str, theirs: str) -> list[Row]:
     return [(f"{ours}.{p}", f"{theirs}.{p}") for p in ("weight", "bias")]
 
 
+def each(ours: str, theirs: str, parts: dict[str, str]) -> list[Row]:
+    """The rows of weights and biases of many parts, {"mixer.q": "attention.query"}, below a place of ours and theirs.
+
+    {"mixer.q mixer.k": "attention.qk"}: several of ours make one of theirs.
+    """
+    made: list[Row] = []
+    for names, name in parts.items():
+        for p in ("weight", "bias"):
+            spelt = tuple(f"{ours}{one}.{p}" for one in names.split())
+            made.append((spelt if len(spelt) > 1 else spelt[0], f"{theirs}{name}.{p}"))
+    return made
+
+
+def by_heads(count: int) -> Turn:
+    """A projection to heads [D, N, H] to ours, [N H, D], and back."""
+    return lambda x: x.flatten(1).t(), lambda x: x.t().unflatten(1, (count, -1))
+
+
 def act_of(theirs: str) -> str:
     """Our name of an activation. Raises ValueError, listing those we have."""
     if theirs not in ACTS:

@@ -5,7 +5,7 @@ layers in turn, so that the encoder has num_hidden_layers * inner_group_num laye
 """
 
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Family, Row, Stock, both
+from bertsmith.hf import Config, Family, Row, Stock, both, each
 from bertsmith.hf.bert import ROWS as BERT_ROWS
 from bertsmith.hf.bert import encoder_config, encoder_spec
 from bertsmith.hf.stocks import bert_stocks, classifier_dropout, lm_act, lm_norm, lm_rows
@@ -72,7 +72,7 @@ def rows(config: Config) -> list[Row]:
     for group, layer in dict.fromkeys(owner):
         ours = f"encoder.layers.{owner.index((group, layer))}."
         theirs = f"encoder.albert_layer_groups.{group}.albert_layers.{layer}."
-        found += [row for o, t in parts.items() for row in both(ours + o, theirs + t)]
+        found += each(ours, theirs, parts)
     return found
 
 

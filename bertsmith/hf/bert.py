@@ -4,7 +4,8 @@ from bertsmith.block import block
 from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
-from bertsmith.hf import Config, Family, Row, act_back, act_of, both
+from bertsmith.hf import Config, Family, Row, both
+from bertsmith.hf.fields import ACT, SHAPE, TIED, at, config_of, only, spec_of
 from bertsmith.hf.stocks import bert_stocks
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
@@ -43,66 +44,40 @@ def bert_encoder(
     eps: float = 1e-12,
 ) -> Spec:
     """A BERT encoder of any shape; hidden is 4 * dim where not said."""
-    ln = norm("layer", eps=eps)
-    within = dropout if attention_dropout is None else attention_dropout
-    return encoder(
-        "stack",
-        dim=dim,
-        heads=heads,
-        depth=depth,
-        embedding=embedding(
-            "tokens", vocab=vocab, types=types, norm=ln, dropout=dropout, position=position("learned", length=length)
-        ),
-        blocks=[
-            block(
-                "sequential",
-                mixer=mixer("attention", dropout=within),
-                ffn=ffn("mlp", hidden=hidden or 4 * dim, act=act),
-                residual=residual("post", norm=ln, dropout=dropout),
-            )
-        ],
-        norm=norm("none"),
+    ln, place = norm("layer", eps=eps), position("learned", length=length)
+    layer = block(
+        "sequential",
+        mixer=mixer("attention", dropout=dropout if attention_dropout is None else attention_dropout),
+        ffn=ffn("mlp", hidden=hidden or 4 * dim, act=act),
+        residual=residual("post", norm=ln, dropout=dropout),
     )
+    tokens = embedding("tokens", vocab=vocab, types=types, norm=ln, dropout=dropout, position=place)
+    return encoder("stack", dim=dim, heads=heads, depth=depth, embedding=tokens, blocks=[layer], norm=norm("none"))
+
+
+BASE = bert_encoder(depth=12, dim=768, heads=12, vocab=30522)
+FIELDS = [
+    *SHAPE,
+    at("hidden_act", "blocks.0.ffn.act", turn=ACT),
+    at("hidden_dropout_prob", "embedding.dropout", "blocks.0.residual.dropout", usual=0.1),
+    at("attention_probs_dropout_prob", "blocks.0.mixer.dropout", usual=0.1),
+    at("max_position_embeddings", "embedding.position.length"),
+    at("type_vocab_size", "embedding.types"),
+    at("layer_norm_eps", "embedding.norm.eps", "blocks.0.residual.norm.eps", usual=1e-12),
+]
 
 
 def encoder_spec(config: Config) -> Spec:
     """The encoder of a config.json. Raises ValueError naming what we do not have."""
-    if (kind := config.get("position_embedding_type", "absolute")) != "absolute":
-        raise ValueError(f"position_embedding_type {kind!r} is not supported for BERT; only 'absolute' is")
+    only(config, {"position_embedding_type": "absolute"}, " for BERT")
     if config.get("is_decoder"):
         raise ValueError("is_decoder True is not supported: it reads from left to right, and only encoders are opened")
-    return bert_encoder(
-        depth=config["num_hidden_layers"],
-        dim=config["hidden_size"],
-        heads=config["num_attention_heads"],
-        vocab=config["vocab_size"],
-        hidden=config["intermediate_size"],
-        length=config["max_position_embeddings"],
-        types=config["type_vocab_size"],
-        dropout=config.get("hidden_dropout_prob", 0.1),
-        attention_dropout=config.get("attention_probs_dropout_prob", 0.1),
-        act=act_of(config["hidden_act"]),
-        eps=config.get("layer_norm_eps", 1e-12),
-    )
+    return spec_of(BASE, FIELDS, config)
 
 
 def encoder_config(spec: Spec) -> Config:
     """The fields of config.json that say the encoder."""
-    return {
-        "vocab_size": spec.get("embedding.vocab"),
-        "hidden_size": spec.get("dim"),
-        "num_hidden_layers": spec.get("depth"),
-        "num_attention_heads": spec.get("heads"),
-        "intermediate_size": spec.get("blocks.0.ffn.hidden"),
-        "hidden_act": act_back(spec.get("blocks.0.ffn.act")),
-        "hidden_dropout_prob": spec.get("embedding.dropout"),
-        "attention_probs_dropout_prob": spec.get("blocks.0.mixer.dropout"),
-        "max_position_embeddings": spec.get("embedding.position.length"),
-        "type_vocab_size": spec.get("embedding.types"),
-        "layer_norm_eps": spec.get("embedding.norm.eps"),
-        "pad_token_id": 0,
-        "tie_word_embeddings": True,
-    }
+    return config_of(FIELDS, spec) | TIED
 
 
 UNUSED = ("position_ids", "cls.predictions.decoder.", "cls.predictions.bias_dummy")

@@ -9,8 +9,9 @@ from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Family, Row, Stock, act_back, act_of, both
-from bertsmith.hf.nomic_bert import own_head_dim, rope_base
+from bertsmith.hf import Config, Family, Row, both, each
+from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, at, config_of, head_dim, named, rope, spec_of
+from bertsmith.hf.stocks import NO_HEAD, tokens, told
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
@@ -18,88 +19,57 @@ from bertsmith.position import position
 from bertsmith.residual import residual
 from bertsmith.spec import Spec
 
-_POOLS = {"bos": "first", "mean": "mean"}
+_BETWEEN, _KV = ffn("dense"), "blocks.0.mixer.kv_heads"
+_POOLS = {
+    "bos": pools("transformed", transform=_BETWEEN, pool=pools("first")),
+    "mean": pools("transformed", transform=_BETWEEN, pool=pools("mean")),
+    "late": pools("late", transform=_BETWEEN),
+}
+_RMS = norm("rms")
+_TOKENS = embedding("tokens", vocab=128256, position=position("none"), norm=norm("none"))
+_LAYER = block(
+    "sequential",
+    mixer=mixer("attention", position=position("rope")),
+    ffn=ffn("glu", hidden=3072),
+    residual=residual("pre", norm=_RMS),
+)
+_BASE = encoder("stack", dim=768, heads=12, depth=12, embedding=_TOKENS, blocks=[_LAYER], norm=_RMS)
+
+
+def _shared(config: Config) -> int:
+    """Heads of keys and values, 0 where they are as many as those of queries."""
+    count = config.get("num_key_value_heads")
+    return 0 if count in (None, config["num_attention_heads"]) else count
+
+
+_FIELDS = [
+    *SHAPE,
+    Field("num_key_value_heads", (_KV,), _shared, lambda spec: spec.get(_KV) or spec.get("heads")),
+    head_dim(),
+    at("hidden_act", "blocks.0.ffn.act", usual="silu", turn=ACT),
+    at("rms_norm_eps", "norm.eps", "blocks.0.residual.norm.eps", usual=1e-5),
+    rope(10000.0),
+    at("attention_bias", "blocks.0.mixer.bias", "blocks.0.mixer.out_bias", usual=False),
+    at("attention_dropout", "blocks.0.mixer.dropout", usual=0.0),
+    at("mlp_bias", "blocks.0.ffn.bias", "blocks.0.ffn.out_bias", usual=False),
+]
 
 
 def _spec(config: Config) -> Spec:
     """Raises ValueError naming what we do not have."""
-    if (pooling := config.get("classifier_pooling", "late")) not in (*_POOLS, "late"):
-        raise ValueError(f"classifier_pooling {pooling!r} is not supported for EuroBERT; there are: bos, mean, late")
-    rms, biased = norm("rms", eps=config.get("rms_norm_eps", 1e-5)), config.get("mlp_bias", False)
-    count, shared = config["num_attention_heads"], config.get("num_key_value_heads")
-    attention = mixer(
-        "attention",
-        position=position("rope", base=rope_base(config, 10000.0)),
-        bias=config.get("attention_bias", False),
-        out_bias=config.get("attention_bias", False),
-        dropout=config.get("attention_dropout", 0.0),
-        head_dim=own_head_dim(config),
-        kv_heads=0 if shared in (None, count) else shared,
-    )
-    gated = ffn(
-        "glu",
-        hidden=config["intermediate_size"],
-        act=act_of(config.get("hidden_act", "silu")),
-        bias=biased,
-        out_bias=biased,
-    )
-    return encoder(
-        "stack",
-        dim=config["hidden_size"],
-        heads=count,
-        depth=config["num_hidden_layers"],
-        embedding=embedding("tokens", vocab=config["vocab_size"], position=position("none"), norm=norm("none")),
-        blocks=[block("sequential", mixer=attention, ffn=gated, residual=residual("pre", norm=rms))],
-        norm=rms,
-    )
-
-
-def _config(spec: Spec) -> Config:
-    count, attention = spec.get("heads"), spec.get("blocks.0.mixer")
-    return {
-        "vocab_size": spec.get("embedding.vocab"),
-        "hidden_size": spec.get("dim"),
-        "intermediate_size": spec.get("blocks.0.ffn.hidden"),
-        "num_hidden_layers": spec.get("depth"),
-        "num_attention_heads": count,
-        "num_key_value_heads": attention.get("kv_heads") or count,
-        "head_dim": attention.get("head_dim") or spec.get("dim") // count,
-        "hidden_act": act_back(spec.get("blocks.0.ffn.act")),
-        "rms_norm_eps": spec.get("norm.eps"),
-        "rope_parameters": {"rope_type": "default", "rope_theta": attention.get("position.base")},
-        "attention_bias": attention.get("bias"),
-        "attention_dropout": attention.get("dropout"),
-        "mlp_bias": spec.get("blocks.0.ffn.bias"),
-        "pad_token_id": 0,
-        "tie_word_embeddings": False,
-    }
-
-
-def _lm(config: Config) -> Spec:
-    return heads("lm_linear", tied=config.get("tie_word_embeddings", False), bias=config.get("mlp_bias", False))
-
-
-def _sequence(config: Config) -> Spec:
-    pooling, between = config.get("classifier_pooling", "late"), ffn("dense")
-    if pooling == "late":
-        return heads("linear", pool=pools("late", transform=between), dropout=0.0)
-    return heads("linear", pool=pools("transformed", transform=between, pool=pools(_POOLS[pooling])), dropout=0.0)
-
-
-def _sequence_config(head: Spec) -> Config:
-    if head.get("pool").kind != "transformed":
-        return {"classifier_pooling": "late"}
-    inner = head.get("pool.pool")
-    return {"classifier_pooling": next((k for k, v in _POOLS.items() if inner and v == inner.kind), "bos")}
+    if (pooling := config.get("classifier_pooling", "late")) not in _POOLS:
+        raise ValueError(
+            f"classifier_pooling {pooling!r} is not supported for EuroBERT; there are: {', '.join(_POOLS)}"
+        )
+    return spec_of(_BASE, _FIELDS, config)
 
 
 _L, _H = "encoder.layers.{i}.", "layers.{i}."
-_NAMES = [("mixer.q", "self_attn.q_proj"), ("mixer.k", "self_attn.k_proj"), ("mixer.v", "self_attn.v_proj"),
-          ("mixer.out", "self_attn.o_proj"), ("ffn.gate", "mlp.gate_proj"), ("ffn.up", "mlp.up_proj"),
-          ("ffn.down", "mlp.down_proj")]  # fmt: skip
+_NAMES = {f"mixer.{name}": f"self_attn.{name[0]}_proj" for name in ("q", "k", "v", "out")}
+_NAMES |= {f"ffn.{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")}
 _ROWS: list[Row] = [
     ("encoder.embedding.table.weight", "embed_tokens.weight"),
-    *(row for ours, theirs in _NAMES for row in both(_L + ours, _H + theirs)),
+    *each(_L, _H, _NAMES),
     (_L + "mixer_residual.norm.weight", _H + "input_layernorm.weight"),
     (_L + "ffn_residual.norm.weight", _H + "post_attention_layernorm.weight"),
     ("encoder.norm.weight", "norm.weight"),
@@ -109,18 +79,20 @@ FAMILY = Family(
     types={"eurobert": "EuroBert"},
     prefix="model.",
     spec=_spec,
-    config=_config,
+    config=lambda spec: config_of(_FIELDS, spec) | TIED | {"tie_word_embeddings": False},
     rows=lambda config: _ROWS,
     stocks={
-        "Model": Stock(lambda config: None),
-        "ForMaskedLM": Stock(
-            _lm,
+        "Model": NO_HEAD,
+        "ForMaskedLM": told(
+            heads("lm_linear"),
             [("head.table.weight", "lm_head.weight"), ("head.bias", "lm_head.bias")],
-            lambda head: {"tie_word_embeddings": head.args["tied"]},
+            [at("tie_word_embeddings", "tied", usual=False), at("mlp_bias", "bias", usual=False)],
         ),
-        "ForSequenceClassification": Stock(
-            _sequence, [*both("head.pool.transform.dense", "dense"), *both("head.out", "classifier")], _sequence_config
+        "ForSequenceClassification": told(
+            heads("linear", pool=_POOLS["late"], dropout=0.0),
+            [*both("head.pool.transform.dense", "dense"), *both("head.out", "classifier")],
+            [at("classifier_pooling", "pool", usual="late", turn=named(_POOLS, "late"))],
         ),
-        "ForTokenClassification": Stock(lambda config: heads("token", dropout=0.0), both("head.out", "classifier")),
+        "ForTokenClassification": tokens(lambda config: 0.0),
     },
 )

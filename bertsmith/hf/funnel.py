@@ -12,8 +12,9 @@ from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Family, Row, Stock, act_back, act_of, both
-from bertsmith.hf.stocks import as_choice
+from bertsmith.hf import Config, Family, Row, Stock, both, by_heads, each
+from bertsmith.hf.fields import ACT, NUMBER, at, config_of, head_dim, only, spec_of
+from bertsmith.hf.stocks import NO_HEAD, REPLACED, SPANS, as_choice, told
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
@@ -36,88 +37,67 @@ def _decoder(config: Config) -> int:
     return int(config["num_decoder_layers"])
 
 
+_PLACE = "blocks.0.mixer.position"
+_TOKENS = embedding("tokens", vocab=30522, position=position("none"), norm=norm("layer"))
+_LAYER = block(
+    "sequential",
+    mixer=mixer("attention", position=position("transformer_xl", types=True, apart=True), query_bias=False),
+    ffn=ffn("mlp", hidden=3072),
+    residual=residual("post", norm=norm("layer")),
+)
+_SIZE = {"dim": 768, "heads": 12, "sizes": [4, 4, 4], "decoder": 2}
+_BASE = encoder("funnel", **_SIZE, embedding=_TOKENS, blocks=[_LAYER], norm=norm("none"))
+_FIELDS = [
+    at("vocab_size", "embedding.vocab"),
+    at("block_sizes", "sizes"),
+    at("d_model", "dim"),
+    at("n_head", "heads"),
+    head_dim("d_head", "d_model", "n_head"),
+    at("d_inner", "blocks.0.ffn.hidden"),
+    at("hidden_act", "blocks.0.ffn.act", turn=ACT),
+    at("hidden_dropout", "embedding.dropout", "blocks.0.residual.dropout", _PLACE + ".dropout", usual=0.1),
+    at("attention_dropout", "blocks.0.mixer.dropout", usual=0.1),
+    at("activation_dropout", "blocks.0.ffn.dropout", usual=0.0),
+    at("layer_norm_eps", "embedding.norm.eps", "blocks.0.residual.norm.eps", usual=1e-9),
+]
+
+
 def _spec(config: Config) -> Spec:
     """Raises ValueError for other ways of pooling, and for blocks whose layers are repeated."""
-    for name, only in _ONLY.items():
-        if config.get(name, only) != only:
-            raise ValueError(f"{name} {config[name]!r} is not supported for Funnel; only {only!r} is")
+    only(config, _ONLY, " for Funnel")
     if any(n != 1 for n in config.get("block_repeats") or []):
         raise ValueError(f"block_repeats {config['block_repeats']} is not supported for Funnel; only 1 each is")
-    dim, count, wide = config["d_model"], config["n_head"], config["d_head"]
-    drop, ln = config.get("hidden_dropout", 0.1), norm("layer", eps=config.get("layer_norm_eps", 1e-9))
-    act, within = act_of(config["hidden_act"]), config.get("activation_dropout", 0.0)
-    near = mixer(
-        "attention",
-        position=position("transformer_xl", types=True, apart=True, dropout=drop),
-        query_bias=False,
-        dropout=config.get("attention_dropout", 0.1),
-        head_dim=0 if wide * count == dim else wide,
-    )
-    return encoder(
-        "funnel",
-        dim=dim,
-        heads=count,
-        sizes=list(config["block_sizes"]),
-        decoder=_decoder(config),
-        embedding=embedding("tokens", vocab=config["vocab_size"], position=position("none"), norm=ln, dropout=drop),
-        blocks=[
-            block(
-                "sequential",
-                mixer=near,
-                ffn=ffn("mlp", hidden=config["d_inner"], act=act, dropout=within),
-                residual=residual("post", norm=ln, dropout=drop),
-            )
-        ],
-        norm=norm("none"),
-    )
+    return spec_of(_BASE, _FIELDS, config).replace("decoder", _decoder(config))
 
 
 def _config(spec: Spec) -> Config:
-    sizes, decoder, dim, count = spec.get("sizes"), spec.get("decoder"), spec.get("dim"), spec.get("heads")
-    named = {"num_decoder_layers": decoder} if decoder else {"architectures": ["FunnelBaseModel"]}
-    return (
-        _ONLY
-        | {
-            "vocab_size": spec.get("embedding.vocab"),
-            "block_sizes": sizes,
-            "block_repeats": [1] * len(sizes),
-            "num_decoder_layers": 2,
-            "d_model": dim,
-            "n_head": count,
-            "d_head": spec.get("blocks.0.mixer.head_dim") or dim // count,
-            "d_inner": spec.get("blocks.0.ffn.hidden"),
-            "hidden_act": act_back(spec.get("blocks.0.ffn.act")),
-            "hidden_dropout": spec.get("embedding.dropout"),
-            "attention_dropout": spec.get("blocks.0.mixer.dropout"),
-            "activation_dropout": spec.get("blocks.0.ffn.dropout"),
-            "layer_norm_eps": spec.get("embedding.norm.eps"),
-            "tie_word_embeddings": True,
-        }
-        | named
-    )
+    decoder = spec.get("decoder")
+    depth = {"num_decoder_layers": decoder or 2} | ({} if decoder else {"architectures": ["FunnelBaseModel"]})
+    repeats = {"block_repeats": [1] * len(spec.get("sizes")), "tie_word_embeddings": True}
+    return _ONLY | config_of(_FIELDS, spec) | repeats | depth
+
+
+_PARTS = {
+    "mixer.k": "attention.k_head",
+    "mixer.v": "attention.v_head",
+    "mixer.out": "attention.post_proj",
+    "mixer_residual.norm": "attention.layer_norm",
+    "ffn.up": "ffn.linear_1",
+    "ffn.down": "ffn.linear_2",
+    "ffn_residual.norm": "ffn.layer_norm",
+}
 
 
 def _layer(ours: str, theirs: str, count: int) -> list[Row]:
-    near, far = ours + "mixer.", theirs + "attention."
-    split = (lambda x: x.flatten(1).t(), lambda x: x.t().unflatten(1, (count, -1)))  # [D, N, H] to [N H, D]
-    turned = (
-        lambda x: x.flatten(1).flip(0),
-        lambda x: x.flip(0).unflatten(1, (count, -1)),
-    )  # theirs: of two types first
+    place, far = ours + "mixer.position.", theirs + "attention."
+    # theirs: of two types first
+    turned = (lambda x: x.flatten(1).flip(0), lambda x: x.flip(0).unflatten(1, (count, -1)))
     return [
-        (near + "q.weight", far + "q_head.weight"),
-        *both(near + "k", far + "k_head"),
-        *both(near + "v", far + "v_head"),
-        *both(near + "out", far + "post_proj"),
-        (near + "position.u", far + "r_w_bias"),
-        (near + "position.v", far + "r_r_bias"),
-        (near + "position.w", far + "r_s_bias"),
-        (near + "position.r.weight", far + "r_kernel", split),
-        (near + "position.s.weight", far + "seg_embed", turned),
-        *both(ours + "mixer_residual.norm", far + "layer_norm"),
-        *both(ours + "ffn.up", theirs + "ffn.linear_1"),
-        *both(ours + "ffn.down", theirs + "ffn.linear_2"),
-        *both(ours + "ffn_residual.norm", theirs + "ffn.layer_norm"),
+        *each(ours, theirs, _PARTS),
+        (ours + "mixer.q.weight", far + "q_head.weight"),
+        *((place + one, f"{far}r_{other}_bias") for one, other in zip("uvw", "wrs", strict=True)),
+        (place + "r.weight", far + "r_kernel", by_heads(count)),
+        (place + "s.weight", far + "seg_embed", turned),
     ]
 
 
@@ -131,14 +111,9 @@ def _rows(config: Config) -> list[Row]:
     ]
 
 
-def _dropout(config: Config) -> float:
-    return float(config.get("hidden_dropout", 0.1))
-
-
-_SEQUENCE = Stock(
-    lambda config: heads("linear", pool=pools("bert"), dropout=_dropout(config)),
-    [*both("head.pool.dense", "classifier.linear_hidden"), *both("head.out", "classifier.linear_out")],
-)
+_DROPOUT = at("hidden_dropout", "dropout", usual=0.1, turn=NUMBER)
+_OUT = {"pool.dense": "linear_hidden", "out": "linear_out"}
+_SEQUENCE = told(heads("linear", pool=pools("bert")), each("head.", "classifier.", _OUT), [_DROPOUT])
 FAMILY = Family(
     types={"funnel": "Funnel"},
     prefix="funnel.",
@@ -146,22 +121,14 @@ FAMILY = Family(
     config=_config,
     rows=_rows,
     stocks={
-        "Model": Stock(lambda config: None),
-        "BaseModel": Stock(lambda config: None),
+        "Model": NO_HEAD,
+        "BaseModel": NO_HEAD,
         "ForMaskedLM": Stock(lambda config: heads("lm_linear", bias=True), [("head.bias", "lm_head.bias")]),
-        "ForPreTraining": Stock(
-            lambda config: heads("replaced_token", act=act_of(config["hidden_act"])),
-            [
-                *both("head.dense", "discriminator_predictions.dense"),
-                *both("head.out", "discriminator_predictions.dense_prediction"),
-            ],
-        ),
+        "ForPreTraining": REPLACED,
         "ForSequenceClassification": _SEQUENCE,
         "ForMultipleChoice": as_choice(_SEQUENCE),
-        "ForTokenClassification": Stock(
-            lambda config: heads("token", dropout=_dropout(config)), both("head.out", "classifier")
-        ),
-        "ForQuestionAnswering": Stock(lambda config: heads("span"), both("head.out", "qa_outputs")),
+        "ForTokenClassification": told(heads("token"), both("head.out", "classifier"), [_DROPOUT]),
+        "ForQuestionAnswering": SPANS,
     },
     unused=("lm_head.weight",),
 )

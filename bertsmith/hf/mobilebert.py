@@ -9,9 +9,10 @@ from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import TRANSPOSED, Config, Family, Row, Stock, act_back, act_of, both
-from bertsmith.hf.bert import UNUSED
-from bertsmith.hf.stocks import as_choice, bert_stocks, classifier_dropout, lm_act, lm_norm, lm_rows
+from bertsmith.hf import TRANSPOSED, Config, Family, Row, both, each
+from bertsmith.hf.bert import ROWS, UNUSED
+from bertsmith.hf.fields import ACT, SHAPE, TIED, Both, Field, at, config_of, spec_of
+from bertsmith.hf.stocks import as_choice, bert_stocks, classifier_dropout, lm_rows, told
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
 from bertsmith.position import position
@@ -31,6 +32,28 @@ def norm_of(config: Config) -> Spec:
     return norm("layer", eps=1e-5)
 
 
+NAMES, _AFFINE = {"layer": "layer_norm"}, norm("affine")
+_TOKENS = embedding("trigram", vocab=30522, width=128, position=position("learned", length=512), norm=_AFFINE)
+_POST = residual("post", norm=_AFFINE)
+_LAYER = block("bottleneck", width=128, ffn=ffn("mlp", hidden=512), residual=_POST, out_residual=_POST, norm=_AFFINE)
+BASE = encoder("stack", dim=512, heads=4, depth=24, embedding=_TOKENS, blocks=[_LAYER], norm=norm("none"))
+NORMS = ("embedding.norm", "blocks.0.norm", "blocks.0.residual.norm", "blocks.0.out_residual.norm")
+FIELDS = [
+    *SHAPE,
+    at("embedding_size", "embedding.width"),
+    at("trigram_input", "embedding.span", turn=(lambda yes: 3 if yes else 1, lambda span: span == 3)),
+    at("key_query_shared_bottleneck", "blocks.0.split"),
+    at("intra_bottleneck_size", "blocks.0.width"),
+    at("num_feedforward_networks", "blocks.0.count"),
+    at("hidden_act", "blocks.0.ffn.act", turn=ACT),
+    at("hidden_dropout_prob", "embedding.dropout", "blocks.0.out_residual.dropout"),
+    at("attention_probs_dropout_prob", "blocks.0.dropout"),
+    at("max_position_embeddings", "embedding.position.length"),
+    at("type_vocab_size", "embedding.types"),
+    Field("normalization_type", NORMS, norm_of, lambda spec: NAMES.get(spec.get("embedding.norm").kind, "no_norm")),
+]
+
+
 def spec(config: Config) -> Spec:
     """The encoder of a config.json. Raises ValueError naming what we do not have."""
     narrow, split = config["use_bottleneck_attention"], config["key_query_shared_bottleneck"]
@@ -42,81 +65,25 @@ def spec(config: Config) -> Spec:
         )
     if not config["trigram_input"] and config["embedding_size"] == config["hidden_size"]:
         raise ValueError("trigram_input False with an embedding_size as large as hidden_size is not supported")
-    dropout, plain = config["hidden_dropout_prob"], norm_of(config)
-    return encoder(
-        "stack",
-        dim=config["hidden_size"],
-        heads=config["num_attention_heads"],
-        depth=config["num_hidden_layers"],
-        embedding=embedding(
-            "trigram",
-            vocab=config["vocab_size"],
-            width=config["embedding_size"],
-            span=3 if config["trigram_input"] else 1,
-            types=config["type_vocab_size"],
-            position=position("learned", length=config["max_position_embeddings"]),
-            norm=plain,
-            dropout=dropout,
-        ),
-        blocks=[
-            block(
-                "bottleneck",
-                width=config["intra_bottleneck_size"],
-                ffn=ffn("mlp", hidden=config["intermediate_size"], act=act_of(config["hidden_act"])),
-                residual=residual("post", norm=plain),
-                out_residual=residual("post", norm=plain, dropout=dropout),
-                norm=plain,
-                count=config["num_feedforward_networks"],
-                split=split,
-                dropout=config["attention_probs_dropout_prob"],
-            )
-        ],
-        norm=norm("none"),
-    )
+    return spec_of(BASE, FIELDS, config)
 
 
 def config(spec: Spec) -> Config:
     """The fields of config.json that say the encoder."""
-    layer, split = spec.get("embedding.norm").kind == "layer", spec.get("blocks.0.split")
-    return {
-        "vocab_size": spec.get("embedding.vocab"),
-        "embedding_size": spec.get("embedding.width"),
-        "trigram_input": spec.get("embedding.span") == 3,
-        "hidden_size": spec.get("dim"),
-        "num_hidden_layers": spec.get("depth"),
-        "num_attention_heads": spec.get("heads"),
-        "use_bottleneck": True,
-        "use_bottleneck_attention": not split,
-        "key_query_shared_bottleneck": split,
-        "intra_bottleneck_size": spec.get("blocks.0.width"),
-        "num_feedforward_networks": spec.get("blocks.0.count"),
-        "intermediate_size": spec.get("blocks.0.ffn.hidden"),
-        "hidden_act": act_back(spec.get("blocks.0.ffn.act")),
-        "hidden_dropout_prob": spec.get("embedding.dropout"),
-        "attention_probs_dropout_prob": spec.get("blocks.0.dropout"),
-        "max_position_embeddings": spec.get("embedding.position.length"),
-        "type_vocab_size": spec.get("embedding.types"),
-        "normalization_type": "layer_norm" if layer else "no_norm",
-        "layer_norm_eps": 1e-5 if layer else 1e-12,
-        "classifier_activation": False,
-        "pad_token_id": 0,
-        "tie_word_embeddings": True,
-    }
+    made = config_of(FIELDS, spec)
+    plain = made["normalization_type"] == "no_norm"
+    more = {"use_bottleneck": True, "use_bottleneck_attention": not made["key_query_shared_bottleneck"]}
+    return made | more | {"layer_norm_eps": 1e-12 if plain else 1e-5, "classifier_activation": False} | TIED
 
 
 def rows(config: Config) -> list[Row]:
     """The weight table."""
-    ours, theirs, last = "encoder.layers.{i}.", "encoder.layer.{i}.", config["num_feedforward_networks"] - 1
+    last = config["num_feedforward_networks"] - 1
     parts = {
         "down": "bottleneck.input.dense",
         "down_norm": "bottleneck.input.LayerNorm",
         "down_qk": "bottleneck.attention.dense",
         "down_qk_norm": "bottleneck.attention.LayerNorm",
-        "mixer.q": "attention.self.query",
-        "mixer.k": "attention.self.key",
-        "mixer.v": "attention.self.value",
-        "mixer.out": "attention.output.dense",
-        "mixer_residual.norm": "attention.output.LayerNorm",
         "up": "output.bottleneck.dense",
         "out_residual.norm": "output.bottleneck.LayerNorm",
     }
@@ -124,57 +91,40 @@ def rows(config: Config) -> list[Row]:
         where = f"ffn.{j}." if j < last else ""
         parts |= {f"ffns.{j}.up": where + "intermediate.dense", f"ffns.{j}.down": where + "output.dense"}
         parts[f"ffn_residuals.{j}.norm"] = where + "output.LayerNorm"
-    tables = {"table": "word", "types": "token_type", "position.table": "position"}
+    shared = [row for row in ROWS if ".ffn" not in row[0]]
     return [
-        *((f"encoder.embedding.{o}.weight", f"embeddings.{t}_embeddings.weight") for o, t in tables.items()),
+        *shared,
         *both("encoder.embedding.project", "embeddings.embedding_transformation"),
-        *both("encoder.embedding.norm", "embeddings.LayerNorm"),
-        *(row for o, t in parts.items() for row in both(ours + o, theirs + t)),
+        *each("encoder.layers.{i}.", "encoder.layer.{i}.", parts),
     ]
 
 
-def pool(config: Config) -> Spec:
-    """BERT's pooler, or the first token as it is."""
-    return pools("bert" if config.get("classifier_activation", True) else "first")
+def _lm(place: str = "") -> tuple[list[Row], list[Field]]:
+    """(tensors, fields) of the masked-LM head: the token table, and a table for the rest of the width."""
+    rest = (f"head.{place}rest.weight", "cls.predictions.dense.weight", TRANSPOSED)
+    said = [at("layer_norm_eps", place + "norm.eps", usual=1e-12), at("hidden_act", place + "act", turn=ACT)]
+    return [*lm_rows(f"head.{place}".removesuffix(".")), rest], said
 
 
-def pooled(head: Spec) -> Config:
-    """The field that says it."""
-    return {"classifier_activation": head.get("pool").kind == "bert"}
-
-
-def masked_lm(config: Config) -> Spec:
-    """The token table, and a table for the rest of the width."""
-    return heads("stretched_lm", norm=lm_norm(config), act=lm_act(config))
-
-
-def stretched(ours: str) -> list[Row]:
-    """Its masked-LM head."""
-    return [*lm_rows(ours), (ours + ".rest.weight", "cls.predictions.dense.weight", TRANSPOSED)]
-
-
-_BERT = bert_stocks("mobilebert.")
+_PLAIN, _STRETCHED = pools("first"), heads("stretched_lm", norm=norm("layer"))
+_POOLS: Both = (lambda yes: pools("bert" if yes else "first"), lambda pool: pool.kind == "bert")
+_POOL = at("classifier_activation", "pool", usual=True, turn=_POOLS)
 _POOLER = both("head.pool.dense", "mobilebert.pooler.dense")
-_SEQUENCE = Stock(
-    lambda config: heads("linear", pool=pool(config), dropout=classifier_dropout(config)),
-    [*_POOLER, *both("head.out", "classifier")],
-    lambda head: {"classifier_dropout": head.args["dropout"]} | pooled(head),
-)
+_DROPOUT = Field("classifier_dropout", ("dropout",), classifier_dropout, lambda head: head.get("dropout"))
+_SEQUENCE = told(heads("linear", pool=_PLAIN), [*_POOLER, *both("head.out", "classifier")], [_POOL, _DROPOUT])
+_PAIRS = heads("lm_with_pairs", masked_lm=_STRETCHED, pool=_PLAIN)
+_ROWS, _SAID = _lm("masked_lm.")
 FAMILY = Family(
     types={"mobilebert": "MobileBert"},
     prefix="mobilebert.",
     spec=spec,
     config=config,
     rows=rows,
-    stocks=_BERT
+    stocks=bert_stocks("mobilebert.")
     | {
-        "Model": Stock(lambda config: heads("vector", pool=pool(config)), _POOLER, pooled),
-        "ForMaskedLM": Stock(masked_lm, stretched("head"), lambda head: {"layer_norm_eps": head.get("norm.eps")}),
-        "ForPreTraining": Stock(
-            lambda config: heads("lm_with_pairs", masked_lm=masked_lm(config), pool=pool(config)),
-            [*stretched("head.masked_lm"), *_POOLER, *both("head.next", "cls.seq_relationship")],
-            lambda head: pooled(head) | {"layer_norm_eps": head.get("masked_lm.norm.eps")},
-        ),
+        "Model": told(heads("vector", pool=_PLAIN), _POOLER, [_POOL]),
+        "ForMaskedLM": told(_STRETCHED, *_lm()),
+        "ForPreTraining": told(_PAIRS, [*_ROWS, *_POOLER, *both("head.next", "cls.seq_relationship")], [*_SAID, _POOL]),
         "ForSequenceClassification": _SEQUENCE,
         "ForMultipleChoice": as_choice(_SEQUENCE),
     },

@@ -1,9 +1,10 @@
 """What stands on the encoder in the stock classes that many families have alike."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bertsmith.head import head as heads
 from bertsmith.hf import Config, Row, Stock, act_back, act_of, both
+from bertsmith.hf.fields import Field, config_of, spec_of
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
 from bertsmith.spec import Spec
@@ -17,6 +18,17 @@ SUMMARY: Config = {
     "summary_last_dropout": 0.0,
 }
 SUMMED = {("first", True): "bert", ("last", True): "last", ("first", False): "first", ("last", False): "final"}
+
+
+NO_HEAD = Stock(lambda config: None)
+SPANS = Stock(lambda config: heads("span"), both("head.out", "qa_outputs"))
+REPLACED = Stock(
+    lambda config: heads("replaced_token", act=lm_act(config)),
+    [
+        *both("head.dense", "discriminator_predictions.dense"),
+        *both("head.out", "discriminator_predictions.dense_prediction"),
+    ],
+)
 
 
 def lm_norm(config: Config) -> Spec:
@@ -50,9 +62,30 @@ def dropout_in(field: str) -> Callable[[Spec], Config]:
     return lambda head: {field: head.args["dropout"]} if field else {}
 
 
+def tokens(dropout: Callable[[Config], float], config: Callable[[Spec], Config] = lambda head: {}) -> Stock:
+    """A classifier of tokens; `config`: head -> the field that says its dropout, where there is one."""
+    return Stock(lambda said: heads("token", dropout=dropout(said)), both("head.out", "classifier"), config)
+
+
 def without(stocks: dict[str, Stock], endings: str) -> dict[str, Stock]:
     """Those that a family has: `without(bert_stocks("layoutlm."), "ForPreTraining ForMultipleChoice")`."""
     return {ending: stock for ending, stock in stocks.items() if ending not in endings.split()}
+
+
+def told(base: Spec, rows: Sequence[Row], fields: Sequence[Field]) -> Stock:
+    """A class whose head is `base` with the settings that the fields say."""
+
+    def has(head: Spec, path: str) -> bool:
+        try:
+            head.get(path)
+        except ValueError:  # a head of other pieces, which the class does not hold
+            return False
+        return True
+
+    def config(head: Spec) -> Config:
+        return config_of([field for field in fields if has(head, field.paths[0])], head)
+
+    return Stock(lambda config: spec_of(base, fields, config), rows, config)
 
 
 def as_choice(classifier: Stock) -> Stock:
@@ -87,12 +120,8 @@ def bert_stocks(prefix: str, field: str = "classifier_dropout", pooler: str = "p
         ),
         "ForSequenceClassification": sequence,
         "ForMultipleChoice": as_choice(sequence),
-        "ForTokenClassification": Stock(
-            lambda config: heads("token", dropout=classifier_dropout(config, field)),
-            both("head.out", "classifier"),
-            said,
-        ),
-        "ForQuestionAnswering": Stock(lambda config: heads("span"), both("head.out", "qa_outputs")),
+        "ForTokenClassification": tokens(lambda config: classifier_dropout(config, field), said),
+        "ForQuestionAnswering": SPANS,
     }
 
 

@@ -10,15 +10,15 @@ from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Family, Row, Stock, act_back, act_of, both
-from bertsmith.hf.stocks import dropout_in
+from bertsmith.hf import Config, Family, Row, act_back, act_of, both
+from bertsmith.hf.fields import NUMBER, TIED, at, config_of, shape, spec_of
+from bertsmith.hf.stocks import NO_HEAD, told
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
 from bertsmith.position import position
 from bertsmith.residual import residual
 from bertsmith.spec import Spec
 
-SHARE = ["**.mixer.position"]
 GATED_GELU = "gated-gelu"  # theirs for a gate with the tanh form of GELU
 
 
@@ -31,91 +31,55 @@ def _gate(config: Config) -> tuple[str, str]:
     return ("glu" if first else "mlp"), act_of("gelu_new" if said == GATED_GELU else act)
 
 
+_RMS, _TOKENS = norm("rms"), embedding("tokens", vocab=32128, position=position("none"), norm=norm("none"))
+_MIXER = mixer("attention", position=position("t5_buckets"), bias=False, out_bias=False, scale=1.0)
+_LAYER = block("sequential", mixer=_MIXER, ffn=ffn("mlp", hidden=2048), residual=residual("pre", norm=_RMS))
+_BASE = encoder("stack", dim=512, heads=8, depth=6, embedding=_TOKENS, blocks=[_LAYER], norm=_RMS)
+_DROPS = ["embedding", *(f"blocks.0.{part}" for part in ("mixer", "ffn", "residual"))]
+_FIELDS = [
+    *shape("vocab_size d_model num_layers num_heads d_ff"),
+    at("d_kv", "blocks.0.mixer.head_dim"),
+    at("relative_attention_num_buckets", "blocks.0.mixer.position.buckets", usual=32),
+    at("relative_attention_max_distance", "blocks.0.mixer.position.far", usual=128),
+    at("dropout_rate", *(f"{part}.dropout" for part in _DROPS), "dropout", usual=0.1),
+    at("layer_norm_epsilon", "norm.eps", "blocks.0.residual.norm.eps", usual=1e-6),
+]
+
+
 def encoder_spec(config: Config) -> Spec:
     """The encoder of a config.json. Raises ValueError naming what we do not have."""
     if config.get("is_decoder", False):
         raise ValueError("is_decoder True is not supported: an encoder reads in both directions")
-    rms, dropout = norm("rms", eps=config.get("layer_norm_epsilon", 1e-6)), config.get("dropout_rate", 0.1)
     kind, act = _gate(config)
-    one = block(
-        "sequential",
-        mixer=mixer(
-            "attention",
-            position=position(
-                "t5_buckets",
-                buckets=config.get("relative_attention_num_buckets", 32),
-                far=config.get("relative_attention_max_distance", 128),
-            ),
-            bias=False,
-            out_bias=False,
-            dropout=dropout,
-            head_dim=config["d_kv"],
-            scale=1.0,
-        ),
-        ffn=ffn(kind, hidden=config["d_ff"], act=act, bias=False, dropout=dropout),
-        residual=residual("pre", norm=rms, dropout=dropout),
-    )
-    return encoder(
-        "stack",
-        dim=config["d_model"],
-        heads=config["num_heads"],
-        depth=config["num_layers"],
-        embedding=embedding(
-            "tokens", vocab=config["vocab_size"], position=position("none"), norm=norm("none"), dropout=dropout
-        ),
-        blocks=[one],
-        norm=rms,
-        share=[] if config.get("model_type") == "umt5" else SHARE,
-        dropout=dropout,
-    )
+    base = _BASE.replace("share", [] if config.get("model_type") == "umt5" else ["**.mixer.position"])
+    return spec_of(base.replace("blocks.0.ffn", ffn(kind, hidden=2048, act=act, bias=False)), _FIELDS, config)
 
 
 def encoder_config(spec: Spec) -> Config:
     """The fields of config.json that say the encoder."""
     act, gated = act_back(spec.get("blocks.0.ffn.act")), spec.get("blocks.0.ffn").kind == "glu"
     said = (GATED_GELU if act == "gelu_new" else f"gated-{act}") if gated else act
-    return {
-        "vocab_size": spec.get("embedding.vocab"),
-        "d_model": spec.get("dim"),
-        "d_kv": spec.get("blocks.0.mixer.head_dim"),
-        "d_ff": spec.get("blocks.0.ffn.hidden"),
-        "num_layers": spec.get("depth"),
-        "num_heads": spec.get("heads"),
-        "relative_attention_num_buckets": spec.get("blocks.0.mixer.position.buckets"),
-        "relative_attention_max_distance": spec.get("blocks.0.mixer.position.far"),
-        "dropout_rate": spec.get("embedding.dropout"),
-        "layer_norm_epsilon": spec.get("norm.eps"),
-        "feed_forward_proj": said,
-        "dense_act_fn": act,
-        "is_gated_act": gated,
-        "is_encoder_decoder": False,
-        "is_decoder": False,
-        "pad_token_id": 0,
-        "tie_word_embeddings": True,
-    }
+    gate = {"feed_forward_proj": said, "dense_act_fn": act, "is_gated_act": gated}
+    return config_of(_FIELDS, spec) | gate | {"is_encoder_decoder": False, "is_decoder": False} | TIED
 
 
 def rows(config: Config) -> list[Row]:
     """The table of distances is the first layer's where all share it."""
-    ours, theirs = "encoder.layers.{i}.", "encoder.block.{i}.layer."
     only = "{i}" if config.get("model_type") == "umt5" else "0"
     table = f"encoder.block.{only}.layer.0.SelfAttention.relative_attention_bias.weight"
-    up = ["wi_0", "wi_1"] if _gate(config)[0] == "glu" else ["wi"]
-    named = [
-        *((f"mixer.{a}", f"0.SelfAttention.{b}") for a, b in zip(("q", "k", "v", "out"), "qkvo", strict=True)),
-        ("mixer_residual.norm", "0.layer_norm"),
-        *((f"ffn.{a}", f"1.DenseReluDense.{b}") for a, b in zip(("gate", "up")[-len(up) :], up, strict=True)),
-        ("ffn.down", "1.DenseReluDense.wo"),
-        ("ffn_residual.norm", "1.layer_norm"),
-    ]
+    up = {"gate": "wi_0", "up": "wi_1"} if _gate(config)[0] == "glu" else {"up": "wi"}
+    parts = {f"mixer.{name}": f"0.SelfAttention.{name[0]}" for name in ("q", "k", "v", "out")}
+    parts |= {f"ffn.{ours}": f"1.DenseReluDense.{theirs}" for ours, theirs in (up | {"down": "wo"}).items()}
+    parts |= {"mixer_residual.norm": "0.layer_norm", "ffn_residual.norm": "1.layer_norm"}
     return [
         ("encoder.embedding.table.weight", "shared.weight"),
         (f"encoder.layers.{only}.mixer.position.table.weight", table),
-        *((f"{ours}{a}.weight", f"{theirs}{b}.weight") for a, b in named),
+        *((f"encoder.layers.{{i}}.{a}.weight", f"encoder.block.{{i}}.layer.{b}.weight") for a, b in parts.items()),
         ("encoder.norm.weight", "encoder.final_layer_norm.weight"),
     ]
 
 
+_DROPOUT = at("classifier_dropout", "dropout", usual=0.0, turn=NUMBER)
 FAMILY = Family(
     types={"t5": "T5", "mt5": "MT5", "umt5": "UMT5"},
     prefix="transformer.",
@@ -123,12 +87,8 @@ FAMILY = Family(
     config=encoder_config,
     rows=rows,
     stocks={
-        "EncoderModel": Stock(lambda config: None),
-        "ForTokenClassification": Stock(
-            lambda config: heads("token", dropout=float(config.get("classifier_dropout", 0.0))),
-            both("head.out", "classifier"),
-            dropout_in("classifier_dropout"),
-        ),
+        "EncoderModel": NO_HEAD,
+        "ForTokenClassification": told(heads("token"), both("head.out", "classifier"), [_DROPOUT]),
     },
     unused=("encoder.embed_tokens.",),
 )
