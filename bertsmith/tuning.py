@@ -294,10 +294,10 @@ def _one_seed(
     tell: Say,
 ) -> tuple[dict[str, Any], Model]:
     """Train with one seed; (its part of the report, its model at the epoch that is best on the validation split)."""
-    aim, objective = task.build(labels), stages[0].objective
+    objective = stages[0].objective
     folder, done = work / f"seed-{seed}", work / f"seed-{seed}.json"
 
-    def as_model(now: Trained) -> Model:
+    def as_model(now: Trained, task: Spec) -> Model:
         made = Model.of(now, objective, model.tokenizer, task, labels)
         made.long = long
         return made
@@ -306,21 +306,22 @@ def _one_seed(
     if done.exists():  # an earlier call finished this seed
         held, said = load_file(work / f"seed-{seed}.safetensors"), json.loads(done.read_text())
         spec, changes = from_plain(said["encoder"]), from_plain(said["changes"])
-        return said["result"], as_model(Trained(spec, changes, held))
+        return said["result"], as_model(Trained(spec, changes, held), from_plain(said["task"]))
     now, looks, best = start, [], None
     chosen = 0
     for epoch in range(len(stages)):
         run = Run(model.spec, stages[: epoch + 1], seed=seed, workers=0, save_seconds=600.0)
         now = train(run, folder / f"epoch-{epoch + 1}", start=replace(now, log=0), progress=progress)
-        tuned = as_model(now)
-        look = score_examples(tuned, aim, splits.valid, max_length)
+        tuned = as_model(now, task)
+        tuned.task = _chosen(tuned, task, splits.valid, max_length)
+        look = score_examples(tuned, tuned.task.build(labels), splits.valid, max_length)
         looks.append(look.value())
         tell(f"seed {seed}, epoch {epoch + 1}/{len(stages)}: valid {_line(looks[-1])}")
         if best is None or look.better(looks[-1][look.main], looks[chosen - 1][look.main]):
             best, chosen = tuned, epoch + 1
             kept = replace(now, tensors={k: v.contiguous() for k, v in now.tensors.items()})
-    assert best is not None
-    scores = score_examples(best, aim, splits.test, max_length)
+    assert best is not None and best.task is not None
+    scores = score_examples(best, best.task.build(labels), splits.test, max_length)
     result = {
         "seed": seed,
         "epochs": looks,
@@ -331,9 +332,19 @@ def _one_seed(
     tell(f"seed {seed}: epoch {chosen} is best on valid; test {_line(result['test'])}")
     write_atomic(work / f"seed-{seed}.safetensors", save(kept.tensors))
     about = {"result": result, "encoder": kept.encoder.to_dict(), "changes": to_plain(kept.changes)}
+    about["task"] = to_plain(best.task)
     write_atomic(done, json.dumps(about))
     shutil.rmtree(folder)
     return result, best
+
+
+def _chosen(model: Model, task: Spec, valid: Examples, max_length: int) -> Spec:
+    """The task with what it chooses on the validation split."""
+    aim = task.build(model.labels)
+    if type(aim).chosen is Task.chosen:
+        return task
+    parts = dict(model.parts(aim, aim.rows(model.coder(max_length), valid.text, valid.pair, None)))
+    return task.slot(task.kind, **task.args | aim.chosen([parts[i] for i in range(len(valid))], valid.label))
 
 
 @torch.no_grad()

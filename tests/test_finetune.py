@@ -134,7 +134,7 @@ def test_pairs_and_regression(model, tmp_path):
     assert bertsmith.load(tmp_path / "out").predict("w1 good w2", "w1").label == pytest.approx(good.label, abs=1e-4)
 
 
-def test_several_labels(model):
+def test_several_labels(model, tmp_path):
     frame = rows(200)
     frame["label"] = [
         ("good|long" if y == "positive" else "") if len(x.split()) > 4 else "good" * (y == "positive")
@@ -143,6 +143,8 @@ def test_several_labels(model):
     tuned = finetune(model, frame, **LEARN | {"epochs": 6})
     assert tuned.task.kind == "multi_label" and tuned.labels == ["good", "long"]
     assert tuned.report["test"]["micro_f1"]["mean"] > 0.8 and tuned.report["degenerate"] == []
+    tuned.save(tmp_path)
+    assert 0 < bertsmith.load(tmp_path).task.args["threshold"] < 1  # chosen on the validation split, and kept
 
 
 def test_a_run_that_learns_nothing_is_named_degenerate(model):

@@ -142,3 +142,22 @@ def test_no_metric_depends_on_how_examples_were_batched(kind):
     whole.add(predicted, true)
     assert streamed(kind, 2, predicted, true) == pytest.approx(whole.value(), abs=1e-12)
     assert metric.load(kind).paper
+
+
+def test_the_threshold_of_several_labels_is_chosen_where_it_pays():
+    """Rare labels: no probability reaches a half, and yet they are in the right order."""
+    rng = np.random.default_rng(0)
+    truth = rng.random((300, 2)) < 0.15
+    logits = torch.from_numpy(np.where(truth, -1.0, -3.0) + rng.normal(0, 0.3, truth.shape))
+    raw = ["|".join(name for name, yes in zip("ab", row, strict=True) if yes) for row in truth]
+    parts = [[row] for row in logits]
+    several = task("multi_label", main="macro_f1").build(["a", "b"])
+    plain = several.metrics()
+    plain.add_read(several.read(parts), several.truth(raw))
+    assert plain.value()["macro_f1"] == 0
+    chosen = several.chosen(parts, raw)["threshold"]
+    best = several.metrics()
+    best.add_read(several.read(parts), several.truth(raw))
+    assert 0.05 < chosen < 0.3 and best.value()["macro_f1"] > 0.95
+    fixed = task("multi_label", threshold=0.5).build(["a", "b"])
+    assert fixed.chosen(parts, raw) == {} and fixed.threshold == 0.5

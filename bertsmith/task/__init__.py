@@ -70,6 +70,10 @@ class Task:
         """Settings of this task that are read off the training labels (the mean of what is predicted)."""
         return {}
 
+    def chosen(self, parts: list[list[Any]], raw: list[Any]) -> dict[str, Any]:
+        """Settings of this task that are chosen on the validation split, from what is kept of its rows (a threshold)."""
+        return {}
+
     def strata(self, raw: list[Any]) -> list[str] | None:
         """A class for each example to keep in proportion where splits are cut, or None."""
         return None

@@ -20,7 +20,8 @@ class MultiLabel(Task):
     """Targets float32_NL of 0 and 1. A raw label is a list of names, or a string of names between separators.
 
     main: the metric by which epochs are chosen: micro_f1, macro_f1 or accuracy (of whole sets).
-    threshold: a label is predicted if the sigmoid of its logit is above this.
+    threshold: a label is predicted if the sigmoid of its logit is above this; 0: of twentieths that which is best on the
+        validation split, by `main` (0.5 until it is chosen).
     temperature: of each label, what its logit is divided by where probabilities are asked (see `bertsmith.calibration`); []:
         1. No answer changes.
     """
@@ -37,7 +38,7 @@ class MultiLabel(Task):
         *,
         main: str = "micro_f1",
         separator: str = "|",
-        threshold: float = 0.5,
+        threshold: float = 0.0,
         temperature: list[float] = [],  # noqa: B006
     ) -> None:
         super().__init__(labels)
@@ -45,13 +46,14 @@ class MultiLabel(Task):
             raise ValueError(
                 f"task/multi_label needs a temperature above 0 for each of {len(labels)} labels; got {temperature}"
             )
-        if not separator or not 0 < threshold < 1:
+        if not separator or not 0 <= threshold < 1:
             raise ValueError(
-                f"task/multi_label needs a separator and a threshold between 0 and 1; got {separator!r} and {threshold}"
+                "task/multi_label needs a separator and a threshold between 0 and 1 (0: chosen); got "
+                f"{separator!r} and {threshold}"
             )
         if main not in self.scored:
             raise ValueError(f"task/multi_label measures {', '.join(self.scored)}; not {main!r}")
-        self.main, self.separator, self.threshold = main, separator, threshold
+        self.main, self.separator, self.threshold, self.choose = main, separator, threshold or 0.5, not threshold
         self.temperature = torch.tensor(temperature or [1.0])
         self.number = {name: i for i, name in enumerate(labels)}
 
@@ -75,6 +77,20 @@ class MultiLabel(Task):
         for row, names in enumerate(sets):
             target_NL[row, [self.number[name] for name in names]] = 1.0
         return target_NL
+
+    def chosen(self, parts: list[list[Any]], raw: list[Any]) -> dict[str, Any]:
+        if not self.choose or not raw:
+            return {}
+        truth, found = self.truth(raw), dict[float, Scores]()
+        for self.threshold in (0.5, *(n / 20 for n in range(1, 20))):  # 0.5 first: another must be better
+            found[self.threshold] = self.metrics()
+            found[self.threshold].add_read(self.read(parts), truth)
+        best = 0.5
+        for threshold, scores in found.items():
+            if scores.better(scores.value()[scores.main], found[best].value()[scores.main]):
+                best = threshold
+        self.threshold = best
+        return {"threshold": best}
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits.float(), target)
