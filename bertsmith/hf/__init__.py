@@ -49,9 +49,11 @@ def each(ours: str, theirs: str, parts: dict[str, str]) -> list[Row]:
     """
     made: list[Row] = []
     for names, name in parts.items():
+        if " " not in names:
+            made += both(ours + names, theirs + name)
+            continue
         for p in ("weight", "bias"):
-            spelt = tuple(f"{ours}{one}.{p}" for one in names.split())
-            made.append((spelt if len(spelt) > 1 else spelt[0], f"{theirs}{name}.{p}"))
+            made.append((tuple(f"{ours}{one}.{p}" for one in names.split()), f"{theirs}{name}.{p}"))
     return made
 
 

@@ -30,7 +30,9 @@ def _blocks(layer: Spec, kinds: list[str], window: int, bases: dict[str, float])
     return [altered(layer, own[kind]) for kind in kinds]
 
 
-def modernbert_encoder(depth: int, dim: int, heads: int, hidden: int, vocab: int, attention_dropout: float = 0) -> Spec:
+def modernbert_encoder(
+    depth: int, dim: int, heads: int, hidden: int, vocab: int, attention_dropout: float = 0.0
+) -> Spec:
     """A ModernBERT encoder of any shape: a global layer, then two local ones, and so on."""
     layer = block(
         "sequential",
