@@ -205,7 +205,6 @@ class Model:
         """
         alone, rows = _rows(texts)
         kind = pooling or self.pooling
-        method = pools(kind).build(self.encoder.dim)
         out = np.zeros((len(rows), self.encoder.dim), dtype=np.float32)
         if self.engine.pools(kind, precision):
             coder = self.coder(max_length, on_long)
@@ -219,6 +218,7 @@ class Model:
                 out[begin : begin + SLICE] = self.engine.pooled(ids, starts, kind, precision, types)
             self.cut = coder.cut
         else:
+            method = pools(kind).build(self.encoder.dim)
             for index, token_BT, layout in self.tokens(rows, None, max_length, on_long):
                 out[index] = method(self.engine.states(token_BT, layout, precision), layout).float().cpu().numpy()
         if normalize:

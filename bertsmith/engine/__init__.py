@@ -17,13 +17,13 @@ import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
 from bertsmith import native
 from bertsmith.doctor import threads
@@ -49,7 +49,9 @@ Batches = Iterable[tuple[Tensor, Layout]]
 class _Ready:
     """What was made of one state of the weights."""
 
-    mark: tuple[Any, ...]
+    modules: list[nn.Module]
+    mark: list[int]
+    threads: int
     plan: Plan | None
     why: str  # the kernel is not used, or ""
     handles: dict[str, native.Handle]
@@ -130,18 +132,17 @@ class Engine:
                 and not 0 <= given.min() <= given.max() < len(rows)
             ):
                 raise IndexError(f"{what} {given.max()} is not in a table of {len(rows)} rows")
-        return ready.handles[precision].run(ids, starts, threads(), pooling, types)
+        return ready.handles[precision].run(ids, starts, ready.threads, pooling, types)
 
     def _prepare(self, precision: str) -> _Ready:
         check_precision(precision)
-        mark = _mark(self.encoder)
-        if self._ready is None or self._ready.mark != mark:
-            self._ready = self._begin(mark)
+        if self._ready is None or self._ready.mark != _mark(self._ready.modules):
+            self._ready = self._begin()
         if not self._ready.why and precision not in self._ready.handles:
             self._make(self._ready, precision)
         return self._ready
 
-    def _begin(self, mark: tuple[Any, ...]) -> _Ready:
+    def _begin(self) -> _Ready:
         why, made = native.why_not(), None
         if not why and any(t.device.type != "cpu" for t in self.encoder.parameters()):
             why = "the weights are not on the CPU"
@@ -150,7 +151,8 @@ class Engine:
                 made = plan(self.encoder, self.longest)
             except Unsupported as error:
                 why = f"the kernel does not have {error}"
-        return _Ready(mark, made, why, {}, {})
+        modules = list(self.encoder.modules())
+        return _Ready(modules, _mark(modules), threads(), made, why, {}, {})
 
     def _make(self, ready: _Ready, precision: str) -> None:
         """Pack the weights as the precision wants them; what that does to the probes decides whether it may be."""
@@ -273,10 +275,17 @@ def _digest(encoder: Encoder, longest: int) -> str:
     return found.hexdigest()
 
 
-def _mark(encoder: Encoder) -> tuple[Any, ...]:
-    """What changes when a weight does: where it lies, and how often it was written to."""
-    held = tensors(encoder).values()
-    return (encoder.training, *((t.data_ptr(), 0 if t.is_inference() else t._version) for t in held))
+def _mark(modules: list[nn.Module]) -> list[int]:
+    """What changes when a weight or a piece does: where each lies, how often it was written to, and what is in what. It is
+    asked for before every call, so that it must cost nearly nothing."""
+    found: list[int] = []
+    for module in modules:
+        found += map(id, module._modules.values())
+        for held in (module._parameters, module._buffers):
+            for t in held.values():
+                if t is not None:
+                    found += (t.data_ptr(), 0 if t.is_inference() else t._version)
+    return found
 
 
 def _plain(layout: Layout, longest: int) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bertsmith.hf import Config, Family, Row, Turn, both
-from bertsmith.hf.deberta_v2 import STOCKS, UNUSED, embedding_rows, layer_rows, span_of, stack, stack_config, terms_of
+from bertsmith.hf.disentangled import STOCKS, UNUSED, embedding_rows, layer_rows, span_of, stack, stack_config, terms_of
 from bertsmith.hf.stocks import without
 from bertsmith.position import position
 from bertsmith.spec import Spec

@@ -36,6 +36,10 @@ class Barrier {
   std::atomic<int> here_{0}, turn_{0};
 };
 
+// How often a worker looks for work before it sleeps: about two milliseconds, in which the next short text may come. Waking costs as much as
+// encoding one does.
+constexpr int PATIENCE = 40000;
+
 class Pool {
  public:
   // job(thread) on `threads` threads, the caller being number 0; returns when all have done it. One job at a time: others wait.
@@ -78,7 +82,7 @@ class Pool {
 
   void work(int mine) {
     for (int seen = 0;;) {
-      for (int spins = 0; spins < 4000 && number_.load(std::memory_order_acquire) == seen && !stop_; spins++) _mm_pause();
+      for (int spins = 0; spins < PATIENCE && number_.load(std::memory_order_acquire) == seen && !stop_; spins++) _mm_pause();
       if (number_.load(std::memory_order_acquire) == seen && !stop_) {
         std::unique_lock<std::mutex> held(lock_);
         wake_.wait(held, [&] { return number_.load() != seen || stop_; });
