@@ -12,6 +12,7 @@ Names are resolved on first use, so that `import bertsmith` does not import torc
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bertsmith.bulk import encode_file as encode_file
     from bertsmith.calibration import calibrate as calibrate
     from bertsmith.estimators import BertClassifier as BertClassifier
     from bertsmith.estimators import BertRegressor as BertRegressor
@@ -23,11 +24,23 @@ if TYPE_CHECKING:
     from bertsmith.tuning import finetune as finetune
 
 __version__ = "0.1.0"
-__all__ = ["BertClassifier", "BertRegressor", "BertTagger", "Model", "Run", "Stage", "calibrate", "finetune", "load"]
+__all__ = [
+    "BertClassifier",
+    "BertRegressor",
+    "BertTagger",
+    "Model",
+    "Run",
+    "Stage",
+    "calibrate",
+    "encode_file",
+    "finetune",
+    "load",
+]
 
 _HOME = {"Model": "model", "load": "model", "finetune": "tuning", "Run": "run", "Stage": "run"}
 _HOME |= {name: "estimators" for name in ("BertClassifier", "BertRegressor", "BertTagger")} | {
-    "calibrate": "calibration"
+    "calibrate": "calibration",
+    "encode_file": "bulk",
 }
 
 

@@ -11,11 +11,12 @@ import sys
 
 import typer
 
-from bertsmith.commands import making, measuring, tuning, using
+from bertsmith.commands import exporting, making, measuring, serving, tuning, using
 
 COMMANDS = (
     *(making.demo, making.prepare, making.pretrain),
-    *(using.fill, using.encode, using.predict),
+    *(using.fill, using.encode, using.predict, exporting.export),
+    serving.serve,
     *(tuning.finetune, tuning.multitask, tuning.augment, tuning.diet),
     *(measuring.evaluate, measuring.methods, measuring.doctor, measuring.report),
 )

@@ -189,9 +189,12 @@ def test_long_texts_and_many_chunks(isa):
 
 
 @pytest.mark.parametrize("isa", SETS)
-def test_a_text_is_the_same_bit_for_bit_whatever_stands_beside_it(isa):
+@pytest.mark.parametrize("kind", ["fp32", "bf16", "int8"])
+def test_a_text_is_the_same_bit_for_bit_whatever_stands_beside_it(isa, kind):
+    if kind == "bf16" and not isa.bf16:
+        pytest.skip(f"{isa.name} does not multiply bf16")
     encoder = wide_awake(spec().build())
-    handle = packed(encoder, isa, native.FP32)
+    handle = packed(encoder, isa, native.KINDS[kind])
     ids, _, starts = texts([40, 3, 17, 90, 8, 64, 33, 12, 300, 5])
     together = handle.run(ids, starts, 2)
     for threads in (1, 2, 4):

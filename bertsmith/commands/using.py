@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,15 +43,75 @@ def fill(
 
 def encode(
     model: ModelPath,
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A text a line (.txt or -), or a table.")],
-    out: Annotated[Path, typer.Option(help="NumPy file of float32 [N, D].")],
+    file: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE...", help="A text a line (.txt or -), or a table; for shards several, or a folder."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="A .npy file of float32 [N, D]; or, for tables of any size, a folder for shards or a .parquet."
+        ),
+    ],
     text: TextColumn = None,
     pooling: Annotated[str, typer.Option(help="mean or first; the model's own if not said.")] = "",
     normalize: Annotated[bool, typer.Option("--normalize", help="Make every vector one long.")] = False,
     precision: PrecisionName = "default",
+    keep: Annotated[str, typer.Option(help="Columns to write beside the vectors: id,title.")] = "",
+    format: Annotated[str, typer.Option(help="Of shards: parquet or npy.")] = "parquet",
+    shard: Annotated[int, typer.Option(help="Rows of a shard, which is what a killed job loses at the most.")] = 16_384,
+    ray: Annotated[int, typer.Option(metavar="WORKERS", help="Do it on Ray, with so many workers of a core each.")] = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Turn texts into vectors, in the order given; OUT.json says by which weights, runtime and precision."""
+    """Turn texts into vectors, in the order given; a JSON says by which weights, runtime and precision.
+
+    Into a folder or a .parquet file go shards: memory stays flat, and a job that was killed goes on when it is said again.
+    """
+    how = precision_of(precision)
+    if out.suffix == ".npy":
+        if len(file) != 1 or Path(file[0]).is_dir() or keep or ray:
+            raise ValueError(f"{out} holds vectors of one file, and nothing else; say --out FOLDER, or one .parquet")
+        _encode_array(model, file[0], out, text, pooling, normalize, how, as_json)
+        return
+    from bertsmith.bulk import encode_file
+    from bertsmith.progress import Bar
+
+    with Bar(not as_json) as bar:
+        found = encode_file(
+            model,
+            file,
+            out,
+            text,
+            keep.split(",") if keep else [],
+            pooling,
+            normalize,
+            precision=how,
+            format=format,  # type: ignore[arg-type]
+            shard=shard,
+            workers=ray,
+            on_rows=lambda now, left: bar.move(now / left, "encoding", f"{now:,} of {left:,} rows"),
+            say=say,
+        )
+    tell(
+        found,
+        as_json,
+        f"{found['rows']:,} rows in {out}; {found['seconds']:.0f} s, of which the tokenizer worked for "
+        f"{found['tokenizing']:.0%}, beside the encoder, and was waited for {found['waiting']:.0%}",
+    )
+
+
+def _encode_array(
+    model: str,
+    file: str,
+    out: Path,
+    text: str | None,
+    pooling: str,
+    normalize: bool,
+    how: Any,
+    as_json: bool,
+) -> None:
     import io
 
     import numpy as np
@@ -62,7 +122,6 @@ def encode(
     from bertsmith.texts import read_texts
 
     opened = load(model)
-    how = precision_of(precision)
     vectors = opened.encode(read_texts(file, text)[0], pooling=pooling, normalize=normalize, precision=how)
     buffer = io.BytesIO()
     np.save(buffer, vectors)

@@ -3,8 +3,10 @@
 A precision is a promise about what comes out, not a way to compute:
 
     default  every text's vector (the mean of its states) has a cosine of 0.9999 or more to that of fp32
-    exact    fp32 throughout; with the kernel a text's vector is the same, bit for bit, whatever stands beside it
+    exact    fp32 throughout
     fast     a mean cosine of 0.999, and 0.997 for the worst hundredth of texts
+
+With the kernel a text's vector is the same, bit for bit, whatever stands beside it and however many threads there are.
 
 Which products may be in bf16 or 8 bits is decided by measuring, on texts that come with bertsmith and were used for nothing
 else, against fp32. That happens at the first use, never while a model is opened. For "default" it takes well under a second
