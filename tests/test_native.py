@@ -290,7 +290,7 @@ def test_under_the_sanitizers(tmp_path):
         del os.environ["CXX"]
     code = f"""
 import pathlib, sys
-
+import bertsmith.native as native
 native.LIBRARY = pathlib.Path({str(tmp_path / NAME)!r})
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_native as t
