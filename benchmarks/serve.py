@@ -1,0 +1,153 @@
+"""A server under load: ours beside a plain one, with requests that come when they like.
+
+    python benchmarks/serve.py MODEL --texts FILE [--seconds 10] [--precision default] [--bound MS] [--out FILE.json]
+
+MODEL is a directory that both open; FILE has a text a line, of mixed lengths. Each request has one text and comes at a time of
+its own (Poisson), whether the last one is answered or not, so that a server that falls behind is not spared: the time of an
+answer counts from when its request was due. The rate rises by a quarter until the 99th percentile is above a bound or an
+answer fails. First the plain server's capacity is sought (the highest rate at which its p99 is below a second), then its
+p99 at half of that, which is the bound for both unless --bound says another. The client is a process of its own; its share of
+the processor is said, for it takes from what the server has.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import resource
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+from about import about, write
+
+HERE = Path(__file__).resolve().parent
+PLENTY = 1000.0  # ms: a p99 above this is a server that does not keep up
+STEP = 1.25  # from one rate to the next
+LEAST = 50  # requests of a measurement, for there to be a 99th percentile
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def start(command: list[str], port: int) -> subprocess.Popen[bytes]:
+    """A server that answers at /health. RuntimeError if it ends before that."""
+    env = os.environ | {"PYTHONPATH": f"{HERE.parent}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
+    process = subprocess.Popen([sys.executable, *command], env=env)
+    while True:
+        if process.poll() is not None:
+            raise RuntimeError(f"the server ended with {process.returncode}: {' '.join(command)}")
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/health")
+            return process
+        except httpx.TransportError:
+            time.sleep(0.1)
+
+
+async def load(url: str, texts: list[str], rate: float, seconds: float, seed: int) -> dict[str, float]:
+    """Requests at `rate` a second for a while: {"rate", "p50", "p99" (ms from when they were due), "failed", "client": share
+    of one core that the client took}."""
+    rng, took, failed = random.Random(seed), [], 0
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async with httpx.AsyncClient(timeout=20, limits=limits) as client:
+
+        async def one(text: str, due: float) -> None:
+            nonlocal failed
+            try:
+                said = await client.post(f"{url}/embed", json={"inputs": [text]})
+                failed += said.status_code != 200
+            except httpx.TransportError:
+                failed += 1
+            took.append(1000 * (time.perf_counter() - due))
+
+        await asyncio.gather(*(one(text, time.perf_counter()) for text in texts[:5]))
+        took.clear()
+        used, begun = _cpu(), time.perf_counter()
+        due, running = begun, []
+        while due < begun + seconds or len(running) < LEAST:
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            running.append(asyncio.create_task(one(rng.choice(texts), due)))
+            due += rng.expovariate(rate)
+        await asyncio.gather(*running)
+        share = (_cpu() - used) / (time.perf_counter() - begun)
+    took.sort()
+    return {
+        "rate": round(rate, 1),
+        "p50": round(took[len(took) // 2], 2),
+        "p99": round(took[int(0.99 * (len(took) - 1))], 2),
+        "failed": failed,
+        "client": round(share, 2),
+    }
+
+
+def _cpu() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
+def rise(url: str, texts: list[str], bound: float, seconds: float, first: float) -> list[dict[str, float]]:
+    """Measurements at rising rates, the last of them the first that failed or whose p99 was above the bound."""
+    found, rate = [], first
+    while True:
+        found.append(asyncio.run(load(url, texts, rate, seconds, len(found))))
+        print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+        if found[-1]["failed"] or found[-1]["p99"] > bound:
+            return found
+        rate *= STEP
+
+
+def highest(found: list[dict[str, float]]) -> float:
+    """The highest rate that was kept, 0 if none was."""
+    return found[-2]["rate"] if len(found) > 1 else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model")
+    parser.add_argument("--texts", required=True)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each rate")
+    parser.add_argument("--first", type=float, default=10.0, help="the rate to begin with, requests a second")
+    parser.add_argument("--precision", default="default")
+    parser.add_argument("--bound", type=float, default=0.0, help="of the p99, in ms; by default the plain server's")
+    parser.add_argument("--out", default="")
+    given = parser.parse_args()
+    texts = [line for line in Path(given.texts).read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    port = free_port()
+    plain: dict[str, Any] = {}
+    server = start([str(HERE / "peers/plain_server.py"), given.model, str(port)], port)
+    try:
+        capacity = rise(f"http://127.0.0.1:{port}", texts, PLENTY, given.seconds, given.first)
+        half = max(highest(capacity) / 2, 1.0)
+        at_half = asyncio.run(load(f"http://127.0.0.1:{port}", texts, half, given.seconds, 0))
+        bound = given.bound or at_half["p99"]
+        plain = {"capacity": highest(capacity), "at half": at_half, "rates": capacity}
+        plain["highest"] = max((one["rate"] for one in [at_half, *capacity] if one["p99"] <= bound), default=0.0)
+    finally:
+        server.terminate()
+        server.wait()
+
+    port = free_port()
+    command = ["-m", "bertsmith", "serve", given.model, "--port", str(port), "--precision", given.precision]
+    server = start(command, port)
+    try:
+        rates = rise(f"http://127.0.0.1:{port}", texts, bound, given.seconds, given.first)
+        ours = {"highest": highest(rates), "rates": rates}
+    finally:
+        server.terminate()
+        server.wait()
+    times = round(ours["highest"] / plain["highest"], 2) if plain["highest"] else None
+    result = {"bound of the p99, ms": bound, "plain": plain, "ours": ours, "times": times, "precision": given.precision}
+    write(about() | result, given.out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Rows to vectors: a thread reads and tokenizes a slice of rows while the encoder computes the one before.
+
+N texts, D numbers of a vector.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from tokenizers import Encoding
+
+from bertsmith.bulk.shards import Form
+from bertsmith.bulk.source import Row, Source
+from bertsmith.coding import Row as Tokens
+from bertsmith.engine import Precision
+from bertsmith.model import SLICE, Model
+from bertsmith.pool import pool
+
+CHARACTERS = 1 << 20  # of a slice, about: it must find room in memory, however long its texts are
+
+
+@dataclass(frozen=True)
+class How:
+    """What is made of a text: see `Model.encode`."""
+
+    pooling: str
+    normalize: bool
+    max_length: int
+    precision: Precision
+
+
+@dataclass
+class Slice:
+    """Some rows of a shard, tokenized.
+
+    Attributes:
+        numbers: of the rows. kept: their columns. full_N: whether they have a text.
+        codes: of those that have one. cut: how many of these were too long.
+        tokenizing: seconds that it took. waited: seconds that the encoder stood still for it.
+    """
+
+    shard: int
+    numbers: list[int]
+    kept: list[Row]
+    full_N: np.ndarray
+    codes: list[Encoding]
+    cut: int
+    tokenizing: float
+    waited: float = 0.0
+
+
+@dataclass
+class Done:
+    """A shard that is written, and seconds that its tokens took and were waited for."""
+
+    shard: int
+    rows: int = 0
+    empty: int = 0
+    cut: int = 0
+    tokenizing: float = 0.0
+    waited: float = 0.0
+
+
+@dataclass
+class Worker:
+    """Writes shards of a source into a folder."""
+
+    model: Model
+    source: Source
+    how: How
+    form: Form
+    folder: Path
+
+    def shards(self, numbers: Iterable[int]) -> Iterator[Slice | Done]:
+        """Each slice when its vectors are computed, and each shard when it is on the disk."""
+        for shard, slices in groupby(_ahead(self._slices(numbers)), lambda one: one.shard):
+            done = Done(shard)
+            rows = min(self.source.shard, self.source.count - shard * self.source.shard)
+            with self.form.write(self.folder, shard, rows, self.source.tables, self.source.keep) as put:
+                for one in slices:
+                    put(one.numbers, one.kept, one.full_N, self._vectors(one))
+                    done.rows += len(one.numbers)
+                    done.empty += len(one.numbers) - len(one.codes)
+                    done.cut += one.cut
+                    done.tokenizing += one.tokenizing
+                    done.waited += one.waited
+                    yield one
+            yield done
+
+    def _slices(self, numbers: Iterable[int]) -> Iterator[Slice]:
+        for shard in numbers:
+            held: list[tuple[int, Row, str]] = []
+            size = 0
+            for number, row in self.source.rows(shard):
+                cell = row.get(self.source.text)
+                text = "" if cell is None else str(cell)
+                kept = {name: row.get(name) for name in self.source.keep}
+                held.append((number, kept, text))
+                size += len(text) + sum(len(one) for one in kept.values() if isinstance(one, str))
+                if len(held) == SLICE or size >= CHARACTERS:
+                    yield self._tokenized(shard, held)
+                    held, size = [], 0
+            if held:
+                yield self._tokenized(shard, held)
+
+    def _tokenized(self, shard: int, held: list[tuple[int, Row, str]]) -> Slice:
+        numbers, kept, texts = map(list, zip(*held, strict=True))
+        full = [bool(text.strip()) for text in texts]
+        begin, coder = perf_counter(), self.model.coder(self.how.max_length)
+        codes = coder.encode([text for text, there in zip(texts, full, strict=True) if there])
+        return Slice(shard, numbers, kept, np.array(full), codes, coder.cut, perf_counter() - begin)
+
+    def _vectors(self, one: Slice) -> np.ndarray:
+        """float32 [N, D]; zeros for a row without a text."""
+        vector_ND = np.zeros((len(one.numbers), self.form.dim), np.float32)
+        if one.codes:
+            vector_ND[one.full_N] = pooled(self.model, one.codes, self.how)
+        return vector_ND
+
+
+@torch.inference_mode()
+def pooled(model: Model, codes: list[Encoding], how: How) -> np.ndarray:
+    """float32 [N, D] of texts that are tokenized."""
+    if model.engine.pools(how.pooling, how.precision):
+        starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
+        ids = np.concatenate([code.ids for code in codes], dtype=np.int32)
+        types = np.concatenate([code.type_ids for code in codes], dtype=np.int32)
+        out = model.engine.pooled(ids, starts, how.pooling, how.precision, types)
+    else:
+        method = pool(how.pooling).build(model.encoder.dim)
+        out = np.zeros((len(codes), model.encoder.dim), np.float32)
+        for index, token_BT, layout in model.batches([Tokens(i, [code]) for i, code in enumerate(codes)]):
+            x_BTD = model.engine.states(token_BT, layout, how.precision)
+            out[index] = method(x_BTD, layout).float().cpu().numpy()
+    if how.normalize:
+        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+    return out
+
+
+def _ahead(slices: Iterator[Slice]) -> Iterator[Slice]:
+    """The same; while one is worked on, a thread makes the next."""
+    with ThreadPoolExecutor(1, "tokenizer") as thread:
+        following = thread.submit(next, slices, None)
+        while True:
+            begin = perf_counter()
+            now: Any = following.result()
+            if now is None:
+                return
+            now.waited = perf_counter() - begin
+            following = thread.submit(next, slices, None)
+            yield now
