@@ -1,7 +1,7 @@
 """What every peer does: encode the same texts when it is told to, and say how long it took. Needs numpy alone.
 
 A peer is a process: `python PEER.py MODEL TEXTS.json SETTING`. It says "ready", then answers each line it is given:
-"all" -> seconds for all texts; "one" -> seconds of each of 200 calls with one text; "save PATH" -> writes the vectors as .npy.
+"all" -> seconds for all texts; "one" -> seconds of each of 50 calls with one text; "save PATH" -> writes the vectors as .npy.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-SINGLES = 200
+SINGLES = 50
 
 
 def loop(make: Callable[[str, str], Callable[[Sequence[str]], np.ndarray]]) -> None:

@@ -36,10 +36,20 @@ def write(asked: Asked, folder: Path) -> Made:
             verbose=False,
         )
     assert made is not None
+    _tell_apart(made.model, asked.outputs)
     made.save(path)
     fast = installed("onnxruntime")
     run = _by_runtime(path, asked.outputs) if fast else _by_reference(path, asked.outputs)
     return Made(path.name, "onnxruntime" if fast else "onnx", run, {"opset": OPSET}, None if fast else TINY)
+
+
+def _tell_apart(model: Any, outputs: list[str]) -> None:
+    """Give another name to what is no output and is called like one: torch calls a value after its operator, "embedding"."""
+    mine = {id(value) for value in model.graph.outputs}
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            if value.name in outputs and id(value) not in mine:
+                value.name = f"{value.name}_inside"
 
 
 def _by_runtime(path: Path, outputs: list[str]) -> Run:
