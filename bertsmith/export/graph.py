@@ -123,3 +123,8 @@ def trace(asked: Asked) -> torch.export.ExportedProgram:
     with warnings.catch_warnings():  # of torch's own deprecations
         warnings.simplefilter("ignore", FutureWarning)
         return torch.export.export(asked.graph, given, dynamic_shapes=(open_axes,) * len(given))
+
+
+def trace_basic(asked: Asked) -> torch.export.ExportedProgram:
+    """The same in torch's basic operators: converters do not know all others (index_add, DeBERTa's attention)."""
+    return trace(asked).run_decompositions()

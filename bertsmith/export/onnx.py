@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bertsmith.export.graph import AXES, Asked, Batch, trace
+from bertsmith.export.graph import AXES, Asked, Batch, trace_basic
 from bertsmith.export.parity import Outputs, Run
 from bertsmith.export.target import Made, installed, needs
 
@@ -27,7 +27,7 @@ def write(asked: Asked, folder: Path) -> Made:
     with warnings.catch_warnings():  # all inputs have the same axes: it remarks on that, too
         warnings.simplefilter("ignore")
         made = torch.onnx.export(
-            trace(asked),
+            trace_basic(asked),
             dynamo=True,
             opset_version=OPSET,
             input_names=asked.inputs,

@@ -1,11 +1,12 @@
 """OpenVINO: model.xml and model.bin, in fp32, made from torch's graph in its basic operators."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from bertsmith.export.graph import Asked, Batch, trace
+from bertsmith.export.graph import Asked, Batch, trace_basic
 from bertsmith.export.parity import Outputs
 from bertsmith.export.target import Made, needs
 
@@ -13,15 +14,14 @@ from bertsmith.export.target import Made, needs
 def write(asked: Asked, folder: Path) -> Made:
     """The two files, opened again to be checked in fp32; a processor with bf16 uses that if it is not told otherwise."""
     needs("fast", ["openvino"])
-    import openvino
-
+    openvino: Any = importlib.import_module("openvino")
     path = folder / "model.xml"
-    made = openvino.convert_model(trace(asked).run_decompositions())
+    made = openvino.convert_model(trace_basic(asked))
     for ports, names in ((made.inputs, asked.inputs), (made.outputs, asked.outputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})
     openvino.save_model(made, path, compress_to_fp16=False)
-    compiled: Any = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(batch: Batch) -> Outputs:
         found = compiled({name: x.numpy() for name, x in batch.items()})

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.exceptions import HTTPException
 
 from bertsmith.engine import Precision
@@ -80,7 +80,7 @@ def _add_own(app: FastAPI, house: House, front: Front) -> None:
             raise Refused(503, "the server stops: ask another")
         return reply({"status": "ok", "models": list(house.models)})
 
-    @app.get("/metrics", tags=["server"])
+    @app.get("/metrics", response_class=PlainTextResponse, tags=["server"])
     async def metrics() -> Response:
         """Counters for Prometheus."""
         waiting = {name: served.worker.tokens for name, served in house.models.items()}
