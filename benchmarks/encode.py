@@ -100,7 +100,9 @@ def main() -> None:
             try:
                 peers[name] = Peer(pythons[where], script, args.model, given, setting)
             except (KeyError, RuntimeError) as error:
-                missing[name] = f"not installed: say --peer {where}=PYTHON" if where not in pythons else str(error)[-300:]
+                missing[name] = (
+                    f"not installed: say --peer {where}=PYTHON" if where not in pythons else str(error)[-300:]
+                )
                 print(f"{name}: {missing[name]}", file=sys.stderr)
         seconds: dict[str, list[float]] = {name: [] for name in peers}
         single: dict[str, list[float]] = {name: [] for name in peers}
@@ -118,7 +120,9 @@ def main() -> None:
             vectors[name] = np.load(f"{folder}/v.npy").astype(np.float64)
             peer.stop()
     want = vectors.get("ours, exact", next(iter(vectors.values())))
-    flops = 2 * sum(m.numel() for n, m in model.encoder.layers.named_parameters() if m.dim() == 2) * sum(map(len, codes))
+    flops = (
+        2 * sum(m.numel() for n, m in model.encoder.layers.named_parameters() if m.dim() == 2) * sum(map(len, codes))
+    )
     table = {}
     for name in peers:
         cosine = (want * vectors[name]).sum(1) / np.linalg.norm(want, axis=1) / np.linalg.norm(vectors[name], axis=1)
@@ -127,14 +131,22 @@ def main() -> None:
             "texts_per_s": len(texts) / took,
             "best": len(texts) / min(seconds[name]),
             "one_text_ms": {f"p{q}": float(np.percentile(single[name], q)) * 1e3 for q in (50, 99)},
-            "cosine": {"mean": float(cosine.mean()), "worst_1_percent": float(np.quantile(cosine, 0.01)), "worst": float(cosine.min())},
+            "cosine": {"mean": float(cosine.mean()), "worst": float(cosine.min())}
+            | {"worst_1_percent": float(np.quantile(cosine, 0.01))},
             "share_of_bf16_rate": flops / took / statistics.median(rates),
         }  # fmt: skip
     first = table.get("sentence-transformers")
     for row in table.values():
         row["times_sentence_transformers"] = row["texts_per_s"] / first["texts_per_s"] if first else None
-    sizes = {"texts": len(texts), "tokens": sum(map(len, codes)), "tokens_of_one": len(codes[one]), "rounds": args.rounds}
-    write(about() | sizes | {"bf16_gflops": statistics.median(rates) / 1e9, "table": table, "missing": missing}, args.out)
+    sizes = {
+        "texts": len(texts),
+        "tokens": sum(map(len, codes)),
+        "tokens_of_one": len(codes[one]),
+        "rounds": args.rounds,
+    }
+    write(
+        about() | sizes | {"bf16_gflops": statistics.median(rates) / 1e9, "table": table, "missing": missing}, args.out
+    )
 
 
 if __name__ == "__main__":

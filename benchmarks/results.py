@@ -35,7 +35,9 @@ def _body(data: Row) -> list[str]:
     for key, rows in wide.items():
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
         lines += [f"| {' | '.join([key, *columns])} |", "|---" * (len(columns) + 1) + "|"]
-        lines += [f"| {' | '.join([name, *(_number(row.get(c, '')) for c in columns)])} |" for name, row in rows.items()]
+        lines += [
+            f"| {' | '.join([name, *(_number(row.get(c, '')) for c in columns)])} |" for name, row in rows.items()
+        ]
         lines.append("")
     return lines
 

@@ -128,7 +128,9 @@ def main() -> None:
         capacity = rise(f"http://127.0.0.1:{port}", texts, PLENTY, given.seconds, given.first)
         half = highest(capacity) / 2
         if not half:
-            raise RuntimeError(f"{given.first:g} requests a second are too many for the plain server: --first, a lower rate")
+            raise RuntimeError(
+                f"{given.first:g} requests a second are too many for the plain server: --first, a lower rate"
+            )
         at_half = asyncio.run(load(f"http://127.0.0.1:{port}", texts, half, given.seconds, 0))
         bound = given.bound or at_half["p99"]
         plain = {"capacity": highest(capacity), "at half": at_half, "rates": capacity}

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from safetensors import safe_open
 from safetensors.torch import save as to_bytes
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 from torch import Tensor, nn
 
 from bertsmith import hf
@@ -206,24 +206,29 @@ class Model:
         alone, rows = _rows(texts)
         kind = pooling or self.pooling
         out = np.zeros((len(rows), self.encoder.dim), dtype=np.float32)
-        if self.engine.pools(kind, precision):
-            coder = self.coder(max_length, on_long)
-            for begin in range(0, len(rows), SLICE):
-                codes = coder.encode(rows[begin : begin + SLICE])
-                starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
-                ids, types = (
-                    np.fromiter((x for code in codes for x in of(code)), np.int32, starts[-1])
-                    for of in (lambda code: code.ids, lambda code: code.type_ids)
-                )
-                out[begin : begin + SLICE] = self.engine.pooled(ids, starts, kind, precision, types)
-            self.cut = coder.cut
-        else:
-            method = pools(kind).build(self.encoder.dim)
-            for index, token_BT, layout in self.tokens(rows, None, max_length, on_long):
-                out[index] = method(self.engine.states(token_BT, layout, precision), layout).float().cpu().numpy()
+        coder = self.coder(max_length, on_long)
+        for begin in range(0, len(rows), SLICE):
+            out[begin : begin + SLICE] = self.pooled(coder.encode(rows[begin : begin + SLICE]), kind, precision)
+        self.cut = coder.cut
         if normalize:
-            out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
+            out = unit(out)
         return out[0] if alone else out
+
+    @torch.inference_mode()
+    def pooled(self, codes: Sequence[Encoding], pooling: str, precision: Precision = "default") -> np.ndarray:
+        """float32 [N, D] of texts that are tokenized, none longer than the model reads."""
+        if self.engine.pools(pooling, precision):
+            starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
+            ids, types = (
+                np.fromiter((x for code in codes for x in of(code)), np.int32, starts[-1])
+                for of in (lambda code: code.ids, lambda code: code.type_ids)
+            )
+            return self.engine.pooled(ids, starts, pooling, precision, types)
+        method = pools(pooling).build(self.encoder.dim)
+        out = np.zeros((len(codes), self.encoder.dim), np.float32)
+        for index, token_BT, layout in self.batches([Row(i, [code]) for i, code in enumerate(codes)]):
+            out[index] = method(self.engine.states(token_BT, layout, precision), layout).float().cpu().numpy()
+        return out
 
     @overload
     def fill(self, texts: str, top: int = 5, precision: Precision = "default") -> Filled: ...
@@ -354,6 +359,11 @@ class Model:
                 write_atomic(folder / name, json.dumps(text, indent=1))
         write_atomic(folder / "model.safetensors", to_bytes(held, {"format": "pt"}))
         write_atomic(folder / "bertsmith.json", json.dumps(about, indent=1))
+
+
+def unit(vector_ND: np.ndarray) -> np.ndarray:
+    """Every vector one long; a vector of zeros stays one."""
+    return vector_ND / np.maximum(np.linalg.norm(vector_ND, axis=1, keepdims=True), 1e-12)
 
 
 def _texts_in_the_box(name: str, count: int) -> list[str]:

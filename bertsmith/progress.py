@@ -43,7 +43,7 @@ class Bar:
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(),
         )
-        self.bar = Progress(*columns, disable=not shown)
+        self.bar = Progress(*columns, console=Console(stderr=True), disable=not shown)
         self.task = self.bar.add_task("", total=1.0, note="")
 
     def __enter__(self) -> "Bar":

@@ -267,7 +267,7 @@ def test_every_family_leaves_or_says_why_not(case, to, tmp_path):
         pytest.importorskip(package, reason=f"{package} is not installed")
     bundle, spec, head = ours(reference(case).eval(), case, tmp_path / "theirs")
     config = json.loads((tmp_path / "theirs/config.json").read_text())
-    model = Model(spec, bundle, tokenizer(VOCAB, pad=config.get("pad_token_id") or 0), head, max_length=40)
+    model = Model(spec, bundle, tokenizer(VOCAB, pad=config.get("pad_token_id") or 0), head, max_length=32)
     why = CANNOT.get((case.stock, to))
     if why is None:
         about = export(model, to, tmp_path / "out")

@@ -408,7 +408,9 @@ def test_a_damaged_list_is_not_read_to_its_end(tmp_path):
 def test_memory_does_not_grow_with_the_file(model, tmp_path, kind, monkeypatch):
     """At most a few hundred kilobytes beside a file of four megabytes."""
     monkeypatch.setattr(
-        Model, "predict", lambda self, texts, pairs, precision: [type("P", (), {"label": "no", "scores": {}})()] * len(texts)
+        Model,
+        "predict",
+        lambda self, texts, pairs, precision: [type("P", (), {"label": "no", "scores": {}})()] * len(texts),
     )
     record = '{{"text": "{}", "id": "w1"}}'
     lines = {".csv": '"{}",w1\n', ".tsv": "{}\tw1\n", ".jsonl": record + "\n", ".json": record + ",\n"}

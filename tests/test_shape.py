@@ -30,7 +30,7 @@ LAYERS = [
     "baseline shallow textcnn folds errors beside adapter pseudo blimp evaluate sets",
     "examine report report_tuning",
     "tuning",
-    "calibration predict_file cross curve diet augment prefinetune bulk",
+    "calibration predict_file cross curve diet augment prefinetune export bulk",
     "recipes",
     "estimators suite",
     "transfer",

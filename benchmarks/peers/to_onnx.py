@@ -19,5 +19,11 @@ inner = AutoModel.from_pretrained(sys.argv[1], attn_implementation="eager").eval
 example = (torch.ones(2, 9, dtype=torch.int64), torch.ones(2, 9, dtype=torch.int64))
 axes = {name: {0: "batch", 1: "length"} for name in ("input_ids", "attention_mask", "states")}
 torch.onnx.export(
-    States(inner), example, sys.argv[2], input_names=list(axes)[:2], output_names=["states"], dynamic_axes=axes, dynamo=False
+    States(inner),
+    example,
+    sys.argv[2],
+    input_names=list(axes)[:2],
+    output_names=["states"],
+    dynamic_axes=axes,
+    dynamo=False,
 )

@@ -14,15 +14,12 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from tokenizers import Encoding
 
 from bertsmith.bulk.shards import Form
 from bertsmith.bulk.source import Row, Source
-from bertsmith.coding import Row as Tokens
 from bertsmith.engine import Precision
-from bertsmith.model import SLICE, Model
-from bertsmith.pool import pool
+from bertsmith.model import SLICE, Model, unit
 
 CHARACTERS = 1 << 20  # of a slice, about: it must find room in memory, however long its texts are
 
@@ -122,27 +119,9 @@ class Worker:
         """float32 [N, D]; zeros for a row without a text."""
         vector_ND = np.zeros((len(one.numbers), self.form.dim), np.float32)
         if one.codes:
-            vector_ND[one.full_N] = pooled(self.model, one.codes, self.how)
+            found_ND = self.model.pooled(one.codes, self.how.pooling, self.how.precision)
+            vector_ND[one.full_N] = unit(found_ND) if self.how.normalize else found_ND
         return vector_ND
-
-
-@torch.inference_mode()
-def pooled(model: Model, codes: list[Encoding], how: How) -> np.ndarray:
-    """float32 [N, D] of texts that are tokenized."""
-    if model.engine.pools(how.pooling, how.precision):
-        starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
-        ids = np.concatenate([code.ids for code in codes], dtype=np.int32)
-        types = np.concatenate([code.type_ids for code in codes], dtype=np.int32)
-        out = model.engine.pooled(ids, starts, how.pooling, how.precision, types)
-    else:
-        method = pool(how.pooling).build(model.encoder.dim)
-        out = np.zeros((len(codes), model.encoder.dim), np.float32)
-        for index, token_BT, layout in model.batches([Tokens(i, [code]) for i, code in enumerate(codes)]):
-            x_BTD = model.engine.states(token_BT, layout, how.precision)
-            out[index] = method(x_BTD, layout).float().cpu().numpy()
-    if how.normalize:
-        out /= np.maximum(np.linalg.norm(out, axis=1, keepdims=True), 1e-12)
-    return out
 
 
 def _ahead(slices: Iterator[Slice]) -> Iterator[Slice]:

@@ -36,7 +36,7 @@ class Prefix(Graft):
 
     def forward(self, inner: Callable[..., Tensor], *inputs: Any) -> Tensor:
         q_BNTH, k_BNSH, v_BNSH, mask, scale, layout = inputs
-        B, length = len(k_BNSH), self.k.shape[1]
+        B, length = k_BNSH.shape[0], self.k.shape[1]
         k = torch.cat([self.k.to(k_BNSH.dtype).expand(B, -1, -1, -1), k_BNSH], 2)
         v = torch.cat([self.v.to(v_BNSH.dtype).expand(B, -1, -1, -1), v_BNSH], 2)
         if mask is not None:
