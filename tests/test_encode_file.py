@@ -219,7 +219,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(model, tmp_path, monkeypa
 
     go("whole")
     computed: list[int] = []
-    real = work.pooled
+    real = Model.pooled
 
     def stops_at(which: int, place, name: str) -> None:
         before, calls = getattr(place, name), []
@@ -236,12 +236,12 @@ def test_stopped_anywhere_it_goes_on_to_the_same_bytes(model, tmp_path, monkeypa
                 go("stopped")
 
     for which in (1, 2, 4, 3):  # a shard has three slices
-        stops_at(which, work, "pooled")
+        stops_at(which, Model, "pooled")
     stops_at(1, job.Job, "add")
     if out == "out.parquet":
         stops_at(1, job, "join")
         stops_at(2, job, "write_atomic")  # what stands beside the whole
-    monkeypatch.setattr(work, "pooled", lambda *given: computed.append(1) or real(*given))
+    monkeypatch.setattr(Model, "pooled", lambda *given: computed.append(1) or real(*given))
     go("stopped")
     assert len(computed) < 9 and content(tmp_path / "stopped") == content(tmp_path / "whole")
     computed.clear()
@@ -347,7 +347,7 @@ def test_memory_does_not_grow_with_the_rows(model, tmp_path, monkeypatch):
         pass
     if probe.memory is None:
         pytest.skip("this system does not tell the most memory that a process had")
-    monkeypatch.setattr(work, "pooled", lambda model, codes, how: np.ones((len(codes), 16), np.float32))
+    monkeypatch.setattr(Model, "pooled", lambda self, codes, *how: np.ones((len(codes), 16), np.float32))
     grown = {}
     for name, count in (("warm", 1_000), ("few", 1_000), ("many", 6_000)):
         with open(tmp_path / f"{name}.jsonl", "w") as file:

@@ -1,6 +1,7 @@
 """The shape of the code: who may import whom, and what no file may contain. Read from the syntax trees."""
 
 import ast
+import functools
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,7 @@ LAYERS = [
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names.split()}
 
 
+@functools.cache
 def slot_rooms():
     """The rooms: folders whose __init__.py assigns a Slot."""
     return {
