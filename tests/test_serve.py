@@ -518,6 +518,7 @@ def test_many_clients_at_once_get_their_own(address, models):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
+@pytest.mark.slow
 def test_sigterm_in_load_loses_nothing(models, tmp_path):
     models["plain"].save(tmp_path / "plain")
     env = os.environ | {"PYTHONPATH": str(Path(bertsmith.__file__).parents[1])}
