@@ -17,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from bertsmith import kernels, native
+from bertsmith.native import step
 
 Precision = Literal["bf16", "fp32"]
 
@@ -161,6 +162,13 @@ def _inference() -> str:
     return f"the compiled encoder, {best.name}, in {'bf16' if best.bf16 else 'fp32'} (precision=fast: 8 bits)"
 
 
+def _training() -> str:
+    """What trains layers in bf16 on the CPU."""
+    if why := step.why_not():
+        return f"torch: {why}"
+    return "the compiled step, for layers that it knows (a run's log says which)"
+
+
 def _allocator() -> str:
     preload, tunables = os.environ.get("LD_PRELOAD", ""), os.environ.get("GLIBC_TUNABLES", "")
     for name in ("jemalloc", "tcmalloc", "mimalloc"):
@@ -199,6 +207,7 @@ def facts() -> dict[str, Any]:
         "gflops": rates,
         "attention": _kernels(),
         "inference": _inference(),
+        "training": _training(),
         "allocator": _allocator(),
         "hints": hints,
     }

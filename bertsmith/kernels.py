@@ -16,13 +16,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bertsmith.draw import draw
+from bertsmith.native import step
 
+MANY = 1024  # outputs from which a product is worth a function of its own
 SHORT = 384  # up to here, on a CPU, plain products beat SDPA: its blocks are larger than the row
 
 _bits: ContextVar[np.random.Generator | None] = ContextVar("bits", default=None)
 _draws: ContextVar[torch.Generator | None] = ContextVar("draws", default=None)
 _force: ContextVar[str] = ContextVar("force", default="")
 _start: ContextVar[bool] = ContextVar("start", default=True)
+_piecewise: ContextVar[bool] = ContextVar("piecewise", default=False)
 
 
 def attention(
@@ -62,6 +65,23 @@ def forced(form: str) -> Iterator[None]:
         yield
     finally:
         _force.reset(token)
+
+
+def one_function(x: Tensor) -> bool:
+    """Whether a layer that is given x in training may run as one function of its own (see `fused`), not piece by piece."""
+    if torch.compiler.is_compiling() or torch.compiler.is_exporting() or _piecewise.get():
+        return False
+    return x.device.type == "cpu" and x.dtype == torch.bfloat16 and torch.is_grad_enabled()
+
+
+@contextmanager
+def piecewise() -> Iterator[None]:
+    """Layers go through torch piece by piece inside, for tests and comparisons."""
+    token = _piecewise.set(True)
+    try:
+        yield
+    finally:
+        _piecewise.reset(token)
 
 
 def _eager(q_BNTH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None, scale: float, p: float) -> Tensor:
@@ -104,19 +124,73 @@ def _draw_int16(rng: np.random.Generator, n: int) -> np.ndarray:
     return rng.integers(0, 2**64 - 1, -(-n // 4), dtype=np.uint64, endpoint=True).view(np.int16)[:n]
 
 
+def logits(h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
+    """h W' + b, where there are many outputs: z_NV. h may have more axes.
+
+    In training in bf16 on a CPU the compiled step makes the product and its gradients.
+    """
+    many = len(weight_VD) >= MANY and weight_VD.shape[1] % 32 == 0 and weight_VD.dtype == torch.bfloat16
+    if not many or not _stepped(h_ND):
+        return F.linear(h_ND, weight_VD, bias_V)
+    return _Wide.apply(h_ND, weight_VD, bias_V)  # type: ignore[no-any-return]
+
+
+def _stepped(x: Tensor) -> bool:
+    """Whether rows of numbers are for the compiled step."""
+    return x.dim() == 2 and len(x) > 0 and one_function(x) and not step.why_not()
+
+
+class _Wide(torch.autograd.Function):
+    """z = h W' + b."""
+
+    @staticmethod
+    def forward(ctx: Any, h_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:  # type: ignore[override]
+        h_ND, weight_VD = h_ND.contiguous(), weight_VD.contiguous()
+        ctx.save_for_backward(h_ND, weight_VD, bias_V)
+        return step.wide_forward(h_ND, weight_VD, bias_V)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dz_NV: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        h_ND, weight_VD, bias_V = ctx.saved_tensors
+        if not step.lies_apart(dz_NV):
+            wide = F.pad(dz_NV, (0, -dz_NV.shape[1] % 32))
+            dz_NV = wide[:, : dz_NV.shape[1]]
+        asked = zip(ctx.needs_input_grad, (h_ND, weight_VD, bias_V), strict=True)
+        dh_ND, dweight_VD, dbias_V = (torch.empty_like(x) if needed else None for needed, x in asked)
+        step.wide_backward(h_ND, weight_VD, dz_NV, dh_ND, dweight_VD, dbias_V)
+        return dh_ND, dweight_VD, dbias_V
+
+
 def cross_entropy(logits_NV: Tensor, target_N: Tensor) -> Tensor:
     """The sum over N of -log softmax(logits)[target], in fp32 from logits of any precision; a scalar.
 
-    Large vocabularies in bf16 on a CPU go block by block, forward and gradient in one visit, so that no fp32 copy of
-    the logits is ever made.
+    Those that `logits` made by the compiled step stay with it: no fp32 copy of them is ever made.
     """
-    if logits_NV.device.type != "cpu" or logits_NV.dtype != torch.bfloat16 or logits_NV.shape[-1] < 1024:
+    if _stepped(logits_NV) and logits_NV.shape[-1] >= MANY and step.lies_apart(logits_NV):
+        return _CrossEntropy.apply(logits_NV, target_N.contiguous())  # type: ignore[no-any-return]
+    if logits_NV.device.type != "cpu" or logits_NV.dtype != torch.bfloat16 or logits_NV.shape[-1] < MANY:
         return F.cross_entropy(logits_NV.float(), target_N, reduction="sum")
     return _BlockedCrossEntropy.apply(logits_NV, target_N)  # type: ignore[no-any-return]
 
 
+class _CrossEntropy(torch.autograd.Function):
+    """d loss / d logits = softmax(logits) - onehot(target), made in the backward pass from log(sum exp) of every row."""
+
+    @staticmethod
+    def forward(ctx: Any, logits_NV: Tensor, target_N: Tensor) -> Tensor:  # type: ignore[override]
+        lse_N, loss_N = step.entropy_forward(logits_NV, target_N)
+        ctx.save_for_backward(logits_NV, target_N, lse_N)
+        return loss_N.sum(dtype=torch.float64).float()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return step.entropy_backward(*ctx.saved_tensors, float(grads[0])), None
+
+
 class _BlockedCrossEntropy(torch.autograd.Function):
-    """d loss / d logits = softmax(logits) - onehot(target)."""
+    """The same in torch, block by block, forward and gradient in one visit, so that no fp32 copy of the logits is ever made."""
 
     ROWS = 64  # a block of 64 x 30k in fp32 stays within the last-level cache
 
@@ -184,6 +258,14 @@ def start(weight: Tensor) -> Tensor:
     if not _start.get():
         return weight.fill_(math.nan)
     return torch.nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04, generator=generator())
+
+
+def key() -> int:
+    """64 bits for what makes its own random numbers: a function of what `seeded` opened, else of torch's generator."""
+    rng = _bits.get()
+    if rng is None:
+        return int(torch.randint(2**62, (1,)))
+    return int(rng.integers(0, 2**64 - 1, dtype=np.uint64, endpoint=True))
 
 
 def generator() -> torch.Generator | None:

@@ -19,7 +19,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,15 +53,29 @@ class Protocol:
     Attributes:
         factors: learning rates that are tried, as multiples of the method's own; with more than one, the best on the valid
             split counts, in the task's main metric, the first of equals.
+        whole: what the rate is multiplied with besides where all weights train.
     """
 
     name: str
     epochs: int = 3
     batch: int = 32
     factors: tuple[float, ...] = (1.0,)
+    whole: float = 1.0
 
 
-PROTOCOLS = {one.name: one for one in (Protocol("fixed"), Protocol("sweep", factors=(1.0, 1 / 3, 3.0)))}
+SWEEP = 1.0, 1 / 3, 3.0
+# Encoders of some ten million parameters want more steps and higher rates than BERT (Turc et al. 2019, arXiv:1908.08962, its
+# code: 4 epochs, up to 3e-4).
+SMALL = Protocol("small", epochs=5, batch=16, whole=4.0)
+PROTOCOLS = {
+    one.name: one
+    for one in (
+        Protocol("fixed"),
+        Protocol("sweep", factors=SWEEP),
+        SMALL,
+        replace(SMALL, name="small_sweep", factors=SWEEP),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -312,7 +326,8 @@ def _trials(
     best: tuple[int, Model, Path] | None = None
     for number, factor in enumerate(cell.protocol.factors):
         place = runs / f"{cell.stem}--{mark}--{number}"
-        tuned, trial = _trial(base, one, cell, how, factor * how.lr, place, progress, say)
+        rate = factor * how.lr * (1.0 if how.partial else cell.protocol.whole)
+        tuned, trial = _trial(base, one, cell, how, rate, place, progress, say)
         trials.append(trial)
         if tuned is not None and (best is None or _beats(tuned, trial["valid"], trials[best[0]]["valid"])):
             best = number, tuned, place

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from bertsmith import checkpoint, kernels, tap
+from bertsmith import checkpoint, fused, kernels, tap
 from bertsmith.budget import Budget
 from bertsmith.checkpoint import Trained
 from bertsmith.cost import step_flops
@@ -117,6 +117,7 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
     load_tensors(learner, now.tensors)
     learner, select = learner.to(device).train(), stage.select.build()
     masters = Masters(learner, precision)
+    layers = {"layers": fused.about(learner.encoder.layers)} if precision == "bf16" and device.type == "cpu" else {}
     names = [n for n, p in masters.fp32.items() if select(n, p)]
     for n, p in masters.live.items():
         p.requires_grad_(n in names)
@@ -153,7 +154,8 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
         if now.step % run.log_every == 0 or over:
             line = meter.line(peak * world.size)
             log.say({"stage": now.stage, "step": now.step, "progress": budget.progress(now.spent),
-                     "lr": optimiser.torch.param_groups[0]["lr"], "all_tokens": now.tokens, **line})  # fmt: skip
+                     "lr": optimiser.torch.param_groups[0]["lr"], "all_tokens": now.tokens, **line, **layers})  # fmt: skip
+            layers = {}  # said once
             note = f"loss {line['loss']:.3f}  {line['tokens_per_s']:,.0f} tokens/s"
             bar.move(budget.progress(now.spent), f"stage {now.stage + 1}/{len(run.stages)}", note)
         due = run.save_steps and now.step % run.save_steps == 0

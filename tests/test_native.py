@@ -15,11 +15,11 @@ from golden.make import tokenizer
 
 import bertsmith
 from bertsmith import engine, native
+from bertsmith.engine.plan import Unsupported, best, build, plan, rounded
 from bertsmith.graft import graft as grafts
 from bertsmith.layout import Layout
 from bertsmith.linear import graft
 from bertsmith.model import Bundle, Model
-from bertsmith.native.plan import Unsupported, best, build, plan, rounded
 from bertsmith.spec import Spec
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())

@@ -13,15 +13,15 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 
 # Imports go one way: a file imports from its own layer and those before it. A name is a file or a room of bertsmith.
 LAYERS = [
-    "spec layout linear tap draw files kernels rows budget coding table chain answers perturb divergence pooling",
+    "spec layout linear tap draw files kernels native rows budget coding table chain answers perturb divergence pooling",
     "labelled tags align stream peak trees",
     "alter marked wordrows related",
     "act core norm",
     "position attend",
     "embedding mixer ffn residual init masking optim schedule metric select edit graft corpus tokenizer",
     "block data several parts",
+    "fused",
     "encoder",
-    "native",
     "pool head objective resize scores cost interval readout around teacher",
     "task",
     "learner checkpoint hf progress parallel doctor examples split run diagnose loader",

@@ -62,7 +62,8 @@ def evaluate(
     protocol: Annotated[
         str,
         typer.Option(
-            help="fixed: 3 epochs, batches of 32, the method's learning rate; sweep: the best of three; or both."
+            help="fixed: 3 epochs, batches of 32, the method's learning rate; sweep: the best of three; small, small_sweep: "
+            "for small encoders; or several."
         ),
     ] = "fixed",
     seeds: Annotated[int, typer.Option(help="Runs of a suite; mean and 95 % interval are reported.")] = 3,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from bertsmith import fused
 from bertsmith.embedding import Embed
 from bertsmith.layout import Layout
 from bertsmith.linear import Changeable, Dropout
@@ -69,7 +70,7 @@ class Encoder(Changeable):
         states = [x_BTD]
         for i, layer in enumerate(self.layers):
             reads = () if source is None else (source(i, states[-1]),)
-            states.append(layer(states[-1], layout, *reads))
+            states.append(fused.through(layer, states[-1], layout, *reads))
         states[-1] = self.drop(self.norm(states[-1], layout))
         return states
 

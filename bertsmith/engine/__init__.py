@@ -31,10 +31,10 @@ from bertsmith import native
 from bertsmith.doctor import threads
 from bertsmith.encoder import Encoder
 from bertsmith.engine import int8
+from bertsmith.engine.plan import Codes, Kinds, Plan, Unsupported, best, build, plan
 from bertsmith.files import write_atomic
 from bertsmith.layout import Layout
 from bertsmith.linear import tensors
-from bertsmith.native.plan import Codes, Kinds, Plan, Unsupported, best, build, plan
 
 Precision = Literal["default", "exact", "fast"]
 PROMISE = 0.9999  # cosine to fp32, of every text

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from bertsmith.encoder import Encoder
+from bertsmith.engine.plan import NAMES, Codes, Plan, padded
 from bertsmith.layout import Layout
-from bertsmith.native.plan import NAMES, Codes, Plan, padded
 
 # How much of an input's range is moved into the weights; None: nothing is. Chosen on MiniLM: what enters the attention is
 # the widest, and moving what the second layer of the feed-forward reads made things worse.

@@ -5,9 +5,9 @@ Le Breton et al. 2025, arXiv:2502.19587, and EuroBERT, Boizard et al. 2025, arXi
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertsmith import kernels
 from bertsmith.encoder import Encoder
 from bertsmith.head import Head
 from bertsmith.layout import Layout
@@ -33,7 +33,7 @@ class LMLinear(Head):
 
     def logits(self, h_ND: Tensor, layout: Layout) -> Tensor:
         """h [..., D] -> [..., V]."""
-        return F.linear(h_ND, self.table.edited()[0], self.bias)
+        return kernels.logits(h_ND, self.table.edited()[0], self.bias)
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         return self.logits(x_BTD, layout)

@@ -4,9 +4,9 @@ BERT, Devlin et al. 2018, arXiv:1810.04805, section 3.1 (its code); tying as Pre
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertsmith import kernels
 from bertsmith.act import build_act
 from bertsmith.encoder import Encoder
 from bertsmith.head import Head
@@ -44,7 +44,7 @@ class MaskedLMHead(Head):
     def logits(self, h_ND: Tensor, layout: Layout) -> Tensor:
         """h [..., D] -> [..., V]: for some positions only, which is where training and filling spend their time."""
         h = self.norm(self.act(self.dense(h_ND)), layout)
-        return F.linear(h, self.table.edited()[0], self.bias)
+        return kernels.logits(h, self.table.edited()[0], self.bias)
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         return self.logits(x_BTD, layout)

@@ -6,9 +6,9 @@ MobileBERT, Sun et al. 2020, arXiv:2004.02984 (its code).
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bertsmith import kernels
 from bertsmith.act import build_act
 from bertsmith.encoder import Encoder
 from bertsmith.head import Head
@@ -36,7 +36,7 @@ class StretchedLM(Head):
     def logits(self, h_ND: Tensor, layout: Layout) -> Tensor:
         """h [..., D] -> [..., V]."""
         h = self.norm(self.act(self.dense(h_ND)), layout)
-        y = F.linear(h[..., : self.width], self.table.edited()[0], self.bias)
+        y = kernels.logits(h[..., : self.width], self.table.edited()[0], self.bias)
         return y if self.rest is None else y + self.rest(h[..., self.width :])
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:

@@ -27,6 +27,7 @@ SETS = {
     "avx512_vnni": [*AVX512, "-mavx512vnni"],
     "avx512_bf16": [*AVX512, "-mavx512vnni", "-mavx512bf16"],
 }
+STEP = "avx512_bf16"  # what training is compiled for
 
 
 def compiler() -> list[str]:
@@ -54,6 +55,7 @@ def build(folder: Path, extra: tuple[str, ...] = ()) -> Path:
     with tempfile.TemporaryDirectory() as work:
         jobs = [("entry.cpp", "entry", [])]
         jobs += [("encoder.cpp", isa, [*flags, f"-DBS_ISA={isa}", f'-DBS_NAME="{isa}"']) for isa, flags in SETS.items()]
+        jobs += [("step.cpp", "step", [*SETS[STEP], "-maes", f"-DBS_ISA={STEP}"])]
         objects = [f"{work}/{name}.o" for _, name, _ in jobs]
         calls = [
             [*command, *FLAGS, *extra, *flags, "-c", str(HERE / source), "-o", made]

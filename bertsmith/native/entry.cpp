@@ -6,6 +6,7 @@
 #include <string>
 
 #include "encoder.h"
+#include "step.h"
 
 namespace avx2 {
 extern const bertsmith::Isa isa;
@@ -18,7 +19,13 @@ extern const bertsmith::Isa isa;
 }
 namespace avx512_bf16 {
 extern const bertsmith::Isa isa;
+extern const bertsmith::Step step;
 }
+
+namespace bertsmith {
+extern Parallel parallel_of_caller;
+Parallel parallel_of_caller = nullptr;
+}  // namespace bertsmith
 
 namespace {
 
@@ -93,6 +100,33 @@ BS_API int bs_finish(void* encoder, const bertsmith::NormWeights* last) {
 }
 BS_API int bs_run(void* encoder, const int32_t* ids, const int32_t* types, const int32_t* starts, int texts, int pooling, int threads, float* out) {
   return guarded([&] { static_cast<bertsmith::Encoder*>(encoder)->run(ids, types, starts, texts, pooling, threads, out); });
+}
+// What trains a layer here, or null: AVX-512 with BF16, and AES for dropout.
+BS_API const void* bs_step() { return runs("avx512_bf16") && bit(leaf(1, 0).c, 25) ? &avx512_bf16::step : nullptr; }
+BS_API void bs_step_threads(bertsmith::Parallel parallel) { bertsmith::parallel_of_caller = parallel; }
+BS_API int64_t bs_step_bytes(const bertsmith::StepLayer* layer, int64_t tokens) { return avx512_bf16::step.bytes(*layer, tokens); }
+BS_API int bs_step_forward(const bertsmith::StepLayer* layer, const bertsmith::StepTexts* texts, const uint16_t* x, uint16_t* y, void* saved, int threads) {
+  return guarded([&] { avx512_bf16::step.forward(*layer, *texts, x, y, saved, threads); });
+}
+BS_API int bs_step_backward(const bertsmith::StepLayer* layer, const bertsmith::StepTexts* texts, const void* saved, const uint16_t* dy, uint16_t* dx,
+                            const bertsmith::StepGradients* gradients, int threads) {
+  return guarded([&] { avx512_bf16::step.backward(*layer, *texts, saved, dy, dx, *gradients, threads); });
+}
+BS_API int bs_wide_forward(const bertsmith::StepWide* wide, const uint16_t* x, uint16_t* y, int threads) {
+  return guarded([&] { avx512_bf16::step.wide_forward(*wide, x, y, threads); });
+}
+BS_API int bs_wide_backward(const bertsmith::StepWide* wide, const uint16_t* x, const uint16_t* dy, uint16_t* dx, uint16_t* dweight, uint16_t* dbias,
+                            int threads) {
+  return guarded([&] { avx512_bf16::step.wide_backward(*wide, x, dy, dx, dweight, dbias, threads); });
+}
+BS_API int bs_entropy_forward(const bertsmith::StepRows* logits, const int64_t* target, float* lse, float* loss, int threads) {
+  return guarded([&] { avx512_bf16::step.entropy_forward(*logits, target, lse, loss, threads); });
+}
+BS_API int bs_entropy_backward(const bertsmith::StepRows* logits, const int64_t* target, const float* lse, float slope, uint16_t* dlogits, int threads) {
+  return guarded([&] { avx512_bf16::step.entropy_backward(*logits, target, lse, slope, dlogits, threads); });
+}
+BS_API void bs_step_mask(uint64_t key, int site, float rate, int64_t first, int64_t groups, float* out) {
+  avx512_bf16::step.multipliers(key, site, rate, first, groups, out);
 }
 BS_API void bs_delete(void* encoder) { delete static_cast<bertsmith::Encoder*>(encoder); }
 

@@ -138,6 +138,24 @@ BS_INLINE auto dot(typename Sum<KIND>::type c, vi x, vi w) {
   else return fma(as_float(x), as_float(w), c);
 }
 
+// c[r][v] += dot(x[r * row + k * next], w[k][v]) over `dwords` k: the loop that everything else is there to feed.
+template <int KIND, int MR, int NV>
+BS_INLINE void sums(typename Sum<KIND>::type (&c)[MR][NV], const uint32_t* x, size_t row, size_t next, const uint32_t* w, int dwords) {
+#pragma clang loop unroll_count(2)
+  for (int k = 0; k < dwords; k++) {
+    vi b[NV];
+    BS_UNROLL
+    for (int v = 0; v < NV; v++) b[v] = loadi(w + v * W);
+    BS_UNROLL
+    for (int r = 0; r < MR; r++) {
+      vi a = alli(x[r * row]);
+      BS_UNROLL
+      for (int v = 0; v < NV; v++) c[r][v] = dot<KIND>(c[r][v], a, b[v]);
+    }
+    x += next, w += NV * W;
+  }
+}
+
 // MR rows by one panel. `step`: of each row, for INT8. done(row, col, y) gets NV vectors of outputs from column `col` on.
 template <int KIND, int MR, int NV, class Done>
 BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int row, int col, const float* step, Done&& done) {
@@ -152,20 +170,7 @@ BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int r
         c[r][v] = zero();
     }
   }
-  const int dwords = l.dwords;
-#pragma clang loop unroll_count(2)
-  for (int k = 0; k < dwords; k++) {
-    vi b[NV];
-    BS_UNROLL
-    for (int v = 0; v < NV; v++) b[v] = loadi(w + v * W);
-    BS_UNROLL
-    for (int r = 0; r < MR; r++) {
-      vi a = alli(x[static_cast<size_t>(r) * dwords]);
-      BS_UNROLL
-      for (int v = 0; v < NV; v++) c[r][v] = dot<KIND>(c[r][v], a, b[v]);
-    }
-    x++, w += NV * W;
-  }
+  sums<KIND, MR, NV>(c, x, static_cast<size_t>(l.dwords), 1, w, l.dwords);
   BS_UNROLL
   for (int r = 0; r < MR; r++) {
     vf y[NV];

@@ -10,6 +10,7 @@
 #include <cstring>
 
 #define BS_INLINE static inline __attribute__((always_inline))
+#define BS_INLINE_MEMBER __attribute__((always_inline)) inline
 #define BS_UNROLL _Pragma("clang loop unroll(full)")
 
 namespace BS_ISA {
@@ -63,6 +64,9 @@ BS_INLINE void store_s8(uint8_t* p, vf x) {
 #ifdef __AVX512BF16__
 constexpr bool HAS_BF16 = true;
 BS_INLINE void store_bf16(uint16_t* p, vf x) { _mm256_storeu_si256((__m256i*)p, (__m256i)_mm512_cvtneps_pbh(x)); }
+BS_INLINE vf load_bf16(const uint16_t* p) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
+}
 BS_INLINE vf dot_bf16(vf c, vi a, vi b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 #else
 constexpr bool HAS_BF16 = false;

@@ -12,18 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from bertsmith import native
-from bertsmith.block.sequential import Sequential
-from bertsmith.core.softmax import Softmax
 from bertsmith.embedding.tokens import Tokens
 from bertsmith.encoder import Encoder
 from bertsmith.encoder.stack import Stack
-from bertsmith.ffn.glu import GLU
-from bertsmith.ffn.mlp import MLP
+from bertsmith.fused.pieces import NORM_KINDS, Unsupported, pieces
 from bertsmith.layout import Layout
 from bertsmith.linear import Embedding, Linear
-from bertsmith.mixer.attention import Attention
+from bertsmith.native.step import NORMS
 from bertsmith.norm.layer import Layer as LayerNorm
-from bertsmith.norm.none import NoNorm
 from bertsmith.norm.rms import RMS
 from bertsmith.position import Position
 from bertsmith.position.alibi import ALiBi
@@ -32,16 +28,8 @@ from bertsmith.position.none import NoPosition
 from bertsmith.position.rope import Rope
 from bertsmith.position.sinusoidal import Sinusoidal
 from bertsmith.position.t5_buckets import T5Buckets
-from bertsmith.residual.post import Post
-from bertsmith.residual.pre import Pre
-from bertsmith.residual.pre_after_first import PreAfterFirst
 
-ACTS = {"GELU": 0, "ReLU": 1, "SiLU": 2, "GELUTanh": 3, "NoAct": 4, "Tanh": 5, "SquaredReLU": 6}
 NAMES = ("qkv", "out", "up", "down")
-
-
-class Unsupported(ValueError):
-    """The compiled encoder has no such piece; the message names it."""
 
 
 @dataclass
@@ -137,13 +125,12 @@ def _matrix(linear: nn.Module) -> Matrix:
 
 
 def _norm(norm: nn.Module) -> Norm:
-    if type(norm) is NoNorm:
+    if type(norm) not in NORM_KINDS:
+        raise Unsupported(f"norm/{type(norm).__name__}")
+    if not isinstance(norm, LayerNorm | RMS):
         return Norm()
-    if type(norm) is LayerNorm:
-        return Norm(1, norm.eps, _array(norm.weight), None if norm.bias is None else _array(norm.bias))
-    if type(norm) is RMS:
-        return Norm(2, norm.eps, _array(norm.weight))
-    raise Unsupported(f"norm/{type(norm).__name__}")
+    bias = norm.bias if isinstance(norm, LayerNorm) else None
+    return Norm(NORM_KINDS[type(norm)], norm.eps, _array(norm.weight), None if bias is None else _array(bias))
 
 
 def _places(position: Position, table: Embedding, longest: int) -> np.ndarray | None:
@@ -158,26 +145,16 @@ def _places(position: Position, table: Embedding, longest: int) -> np.ndarray | 
 
 
 def _layer(block: nn.Module, longest: int) -> Layer:
-    if type(block) is not Sequential:
-        raise Unsupported(f"block/{type(block).__name__}")
-    mixer, ffn = block.mixer, block.ffn
-    if type(mixer) is not Attention:
-        raise Unsupported(f"mixer/{type(mixer).__name__}")
-    if type(mixer.core) is not Softmax:
-        raise Unsupported(f"core/{type(mixer.core).__name__}")
-    if type(ffn) not in (MLP, GLU) or not isinstance(ffn, MLP | GLU):
-        raise Unsupported(f"ffn/{type(ffn).__name__}")
-    if (act := type(ffn.act).__name__) not in ACTS:
-        raise Unsupported(f"act/{act}")
-    norms = {"attention": block.mixer_residual, "ffn": block.ffn_residual}
+    found = pieces(block)
+    mixer, weights = found.mixer, {name: _matrix(linear) for name, linear in found.linears.items()}
     heads = mixer.q.weight.shape[0] // mixer.head_dim
-    up = _matrix(ffn.up)
-    if isinstance(ffn, GLU):
-        gate = _matrix(ffn.gate)
+    up = weights["up"]
+    if "gate" in weights:
+        gate = weights["gate"]
         bias = None if up.bias is None or gate.bias is None else np.concatenate([gate.bias, up.bias])
         up = Matrix(np.concatenate([gate.weight, up.weight]), bias, gated=True)
     base, bias = _relative(mixer.position, heads, longest)
-    q = _matrix(mixer.q)
+    q = weights["q"]
     by = np.float32(mixer.scale * math.log2(math.e))  # the kernel's softmax is in powers of two
     return Layer(
         heads,
@@ -185,24 +162,16 @@ def _layer(block: nn.Module, longest: int) -> Layer:
         mixer.head_dim,
         mixer.window // 2,
         Matrix(q.weight * by, None if q.bias is None else q.bias * by),
-        _matrix(mixer.k),
-        _matrix(mixer.v),
-        _matrix(mixer.out),
+        weights["k"],
+        weights["v"],
+        weights["out"],
         up,
-        _matrix(ffn.down),
-        ACTS[act],
+        weights["down"],
+        found.act,
         base,
         bias,
-        {f"{name}_{side}": norm for name, r in norms.items() for side, norm in _residual(r).items()},
+        {name: _norm(found.norms[name]) if name in found.norms else Norm() for name in NORMS},
     )
-
-
-def _residual(residual: nn.Module) -> dict[str, Norm]:
-    if type(residual) is Post:
-        return {"in": Norm(), "out": _norm(residual.norm)}
-    if type(residual) in (Pre, PreAfterFirst) and isinstance(residual, Pre | PreAfterFirst):
-        return {"in": _norm(residual.norm), "out": Norm()}
-    raise Unsupported(f"residual/{type(residual).__name__}")
 
 
 def _relative(position: Position, heads: int, longest: int) -> tuple[float, np.ndarray | None]:
@@ -278,12 +247,11 @@ def build(plan: Plan, isa: native.Isa, kinds: Kinds, codes: Codes | None = None)
             cosine, sine = turns[key] = turns.get(key) or _turns(layer, plan.longest, isa.lanes)
             handle.keep += [cosine, sine]
         products = [linear(made[name], kinds(i, name), (codes or {}).get((i, name))) for name in NAMES]
-        order = ("attention_in", "attention_out", "ffn_in", "ffn_out")
         handle.add(
             native.LayerWeights(
                 layer.heads, layer.kv_heads, layer.head_dim, layer.window, 0 if cosine is None else len(cosine),
                 plan.longest, layer.act, at(cosine), at(sine), at(layer.bias), *products,
-                *(norm(layer.norms[name]) for name in order),
+                *(norm(layer.norms[name]) for name in NORMS),
             )
         )  # fmt: skip
     handle.finish(norm(plan.last))

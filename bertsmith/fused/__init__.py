@@ -1,0 +1,193 @@
+"""A layer in training as one function, run by the compiled code where it knows every piece of it, else by torch.
+
+The code is for bf16 on a CPU: products of bf16 numbers, summed in fp32 (see native/step.cpp). A layer whose weights are edited
+is still one function, of the edited weights. One that holds a graft or a piece that is not known, or that somebody listens
+to inside, goes through torch, in the same model and the same pass.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as all_modules
+
+from bertsmith import kernels
+from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, pieces
+from bertsmith.layout import Layout
+from bertsmith.native import step
+from bertsmith.position.learned import Learned
+from bertsmith.position.none import NoPosition
+from bertsmith.position.rope import Rope
+
+ACTS = range(4)  # those whose slope the code has
+Texts = tuple[Tensor, Tensor, int]
+
+
+def through(layer: nn.Module, x_BTD: Tensor, layout: Layout, *source: tuple[Tensor, Layout]) -> Tensor:
+    """layer(x_BTD, layout, *source)."""
+    if source or not kernels.one_function(x_BTD) or step.why_not():
+        return layer(x_BTD, layout, *source)
+    try:
+        found, texts = _known(layer), _texts(layout)
+    except Unsupported:
+        return layer(x_BTD, layout)
+    return _run(found, x_BTD, layout, texts)
+
+
+def why_not(layer: nn.Module) -> str:
+    """Why a layer is trained by torch, where the weights are bf16; "" if it is not."""
+    if step.why_not():
+        return step.why_not()
+    try:
+        _known(layer)
+    except Unsupported as error:
+        return f"the compiled step does not have {error}"
+    return ""
+
+
+def about(layers: Iterable[nn.Module]) -> str:
+    """How layers in bf16 are trained: "12 by the compiled step", or how many are not, and why."""
+    whys = Counter(why_not(layer) for layer in layers)
+    said = [f"{n} by {f'torch ({why})' if why else 'the compiled step'}" for why, n in sorted(whys.items())]
+    return ", ".join(said)
+
+
+def _known(layer: nn.Module) -> Pieces:
+    """Raises Unsupported, naming what is not."""
+    found = pieces(layer)
+    if all_modules._global_forward_hooks or any(_heard(m) for m in layer.modules()):
+        raise Unsupported("hooks: something listens inside the layer")
+    if found.act not in ACTS:
+        raise Unsupported(f"the slope of act/{type(found.ffn.act).__name__}")
+    if type(found.mixer.position) not in (NoPosition, Learned, Rope):
+        raise Unsupported(f"position/{type(found.mixer.position).__name__}")
+    if found.ffn.drop.p:
+        raise Unsupported(f"dropout inside ffn/{type(found.ffn).__name__}")
+    widths = {"width": found.mixer.out.weight.shape[0], "width of a head": found.mixer.head_dim}
+    for name, wide in (widths | {"feed-forward width": found.ffn.down.weight.shape[1]}).items():
+        if wide % 32:
+            raise Unsupported(f"a {name} that is not a multiple of 32: {wide}")
+    return found
+
+
+def _heard(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
+def _texts(layout: Layout) -> Texts:
+    """(where int64 [tokens]: the places of real tokens, starts int32 [texts + 1] among them, the longest); once a pass."""
+    if layout.see_BTT is not None:
+        raise Unsupported("a layout that says who sees whom")
+
+    def make() -> Texts | None:
+        where = layout.real_BT.flatten().nonzero()[:, 0]
+        document, position = layout.document_BT.flatten()[where], layout.position_BT.flatten()[where]
+        begins = torch.ones(len(where), dtype=torch.bool)
+        begins[1:] = document[1:] != document[:-1]
+        starts = torch.cat([begins.nonzero()[:, 0], torch.tensor([len(where)])])
+        lengths = starts.diff()
+        in_order = torch.arange(len(where)) - starts[:-1].repeat_interleave(lengths)
+        if not len(where) or not torch.equal(position, in_order):
+            return None
+        return where, starts.int(), int(lengths.max())
+
+    texts = layout.once(("texts", "in order"), make)
+    if texts is None:
+        raise Unsupported("texts whose tokens do not stand in order")
+    return texts
+
+
+def _run(found: Pieces, x_BTD: Tensor, layout: Layout, texts: Texts) -> Tensor:
+    layer, mixer = step.StepLayer(), found.mixer
+    layer.dim, layer.head_dim, layer.hidden = x_BTD.shape[-1], mixer.head_dim, found.ffn.down.weight.shape[1]
+    layer.heads = mixer.q.weight.shape[0] // mixer.head_dim
+    layer.kv_heads, layer.window = layer.heads // mixer.group, mixer.window // 2
+    layer.gated, layer.act, layer.scale = "gate" in found.linears, found.act, mixer.scale
+    layer.drop_attention = found.core.dropout if found.core.training else 0.0
+    layer.drop_mixer, layer.drop_ffn = (
+        r.drop.p if r.drop.training else 0.0 for r in (found.mixer_residual, found.ffn_residual)
+    )
+    for i, name in enumerate(step.NORMS):
+        if norm := found.norms.get(name):
+            layer.norm_kind[i], layer.norm_eps[i] = NORM_KINDS[type(norm)], norm.eps
+    tables: tuple[Tensor, ...] = ()
+    if isinstance(mixer.position, Rope):
+        tables = layout.once(("turns", mixer.position.base, mixer.head_dim), lambda: _turns(mixer.position, texts[2]))
+    edited = [found.linears[n].edited() if n in found.linears else (None, None) for n in step.WEIGHTS]
+    norms = [found.norms.get(name) for name in step.NORMS]
+    arrays = [w for w, _ in edited] + [b for _, b in edited] + [n and n.weight for n in norms]
+    arrays += [getattr(n, "bias", None) for n in norms]  # RMS has none
+    key = kernels.key() if layer.drop_attention or layer.drop_mixer or layer.drop_ffn else 0
+    return _Layer.apply(x_BTD, layer, texts, tables, key, *arrays)  # type: ignore[no-any-return]
+
+
+def _turns(rope: Rope, longest: int) -> tuple[Tensor, Tensor]:
+    """(cos, sin) float32 [longest, H / 2]."""
+    even = torch.arange(0, rope.head_dim, 2, dtype=torch.float32)
+    angle = torch.arange(longest)[:, None] * rope.base ** (-even / rope.head_dim)
+    return angle.cos(), angle.sin()
+
+
+class _Layer(torch.autograd.Function):
+    """(x, what the layer is, its texts, rotary tables, key of its dropout, weights, biases, norms' weights and biases) -> y."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,
+        x_BTD: Tensor,
+        layer: step.StepLayer,
+        texts: Texts,
+        tables: tuple[Tensor, ...],
+        key: int,
+        *arrays: Tensor | None,
+    ) -> Tensor:
+        x_BTD = x_BTD.contiguous()
+        held = [None if a is None else a.contiguous() for a in arrays]
+        where, starts, _ = texts
+        y_BTD = torch.empty_like(x_BTD) if len(where) == x_BTD[..., 0].numel() else torch.zeros_like(x_BTD)
+        ctx.layer, ctx.key, ctx.texts, ctx.tables = layer, key, texts, tables
+        _point(layer, tables, held)
+        saved = step.forward(layer, _texts_of(texts, key), x_BTD, y_BTD)
+        ctx.save_for_backward(saved, *held)
+        return y_BTD
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, dy_BTD: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        saved, *held = ctx.saved_tensors
+        dy_BTD = dy_BTD.contiguous()
+        dx_BTD = torch.zeros_like(dy_BTD) if ctx.needs_input_grad[0] else None
+        wanted = [torch.empty_like(a) if n else None for a, n in zip(held, ctx.needs_input_grad[5:], strict=True)]
+        gradients = step.StepGradients()
+        _place(gradients, wanted)
+        _point(ctx.layer, ctx.tables, held)
+        step.backward(ctx.layer, _texts_of(ctx.texts, ctx.key), saved, dy_BTD, dx_BTD, gradients)
+        return dx_BTD, None, None, None, None, *wanted
+
+
+def _texts_of(texts: Texts, key: int) -> step.StepTexts:
+    where, starts, _ = texts
+    return step.StepTexts(len(where), len(starts) - 1, starts.data_ptr(), where.data_ptr(), key)
+
+
+def _point(layer: step.StepLayer, tables: tuple[Tensor, ...], arrays: list[Tensor | None]) -> None:
+    _place(layer, arrays)
+    if tables:
+        layer.cosine, layer.sine = tables[0].data_ptr(), tables[1].data_ptr()
+
+
+def _place(to: step.StepLayer | step.StepGradients, arrays: list[Tensor | None]) -> None:
+    """Where arrays are: weights, biases, norms' weights, norms' biases."""
+    pointers = iter(None if a is None else a.data_ptr() for a in arrays)
+    for field, names in (
+        ("weight", step.WEIGHTS),
+        ("bias", step.WEIGHTS),
+        ("norm_weight", step.NORMS),
+        ("norm_bias", step.NORMS),
+    ):
+        for i in range(len(names)):
+            getattr(to, field)[i] = next(pointers)

@@ -1,0 +1,159 @@
+// Attention within one text with its backward pass: p = softmax(scale q k'), y = drop(p) v (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
+//
+// L tokens, H numbers a head. Of the forward pass only log2(sum exp) of every row of scores is kept; the backward pass makes p again
+// from it (Dao et al. 2022, arXiv:2205.14135, appendix B.2). With dp = drop'(dy v') and s = sum(p dp) of a row:
+//     dv = drop(p)' dy,   ds = p (dp - s) scale,   dq = ds k,   dk = ds' q
+#pragma once
+#include <algorithm>
+
+#include "dropout.h"
+#include "rows.h"
+#include "strided.h"
+#include "step.h"
+
+namespace BS_ISA {
+
+constexpr float LOG2E = 1.44269504f;
+
+// What one thread needs to attend. Keys and values come turned (to be multiplied with queries) or laced (to be summed).
+struct HeadScratch {
+  Buffer<uint32_t> keys, values, laced, left, right;
+  Buffer<float> scores, slopes, dk, dv;
+  Buffer<bf16> shares, dscores;
+};
+
+// One head of one text. Rows of q, k, v are `stride` apart, those of the other arrays each have their own.
+struct Head {
+  int tokens, dim, window;
+  float scale;
+  const bf16 *q, *k, *v;
+  size_t stride;
+  Dropout drop;
+  uint64_t place;  // of the first query's mask; the next one's is 2^16 * heads further
+  uint64_t place_step;
+
+  int wide() const { return round_up(tokens, 32); }
+  int queries() const { return wide() <= 256 ? 128 : 64; }  // at a time, so that scores stay in cache
+  void keys_of(int first, int last, int& low, int& high) const {
+    low = window && first > window ? (first - window) / 32 * 32 : 0;
+    high = window ? std::min(wide(), round_up(last + window, 32)) : wide();
+  }
+  // what query i sees
+  int from(int i) const { return window && i > window ? i - window : 0; }
+  int to(int i) const { return window && i + window + 1 < tokens ? i + window + 1 : tokens; }
+};
+
+static void turn_all(const bf16* from, const Head& h, uint32_t* to) {
+  for (int c = 0; c < h.tokens; c += 32)
+    turn(from + c * h.stride, h.stride, std::min(32, h.tokens - c), h.dim, to + static_cast<size_t>(c) * (h.dim / 2), 32);
+}
+
+// out[r][c] = x[r] . (turned row c), for `rows` rows of x and rows [low, high) of what was turned.
+static void against(const Rows& x, int rows, const uint32_t* turned, const Head& h, int low, int high, float* out) {
+  const size_t wide = h.wide();
+  for (int c = low; c < high; c += 32)
+    panel<2>(x, rows, turned + static_cast<size_t>(c) * (h.dim / 2), h.dim / 2, c, [=](int r, int col, vf y) { store(out + r * wide + col, y); });
+}
+
+// y: [tokens][y_stride]; lse: of every query, `lse_step` apart.
+static void attend_forward(const Head& h, HeadScratch& s, bool same_keys, bf16* y, size_t y_stride, float* lse, size_t lse_step) {
+  const size_t wide = h.wide();
+  const int depth = (h.tokens + 1) / 2, many = h.queries();
+  if (!same_keys) {
+    s.keys.resize(wide * h.dim), s.values.resize(wide * h.dim);
+    turn_all(h.k, h, s.keys.get());
+    lace_all(h.v, h.stride, h.tokens, h.dim, s.values.get());
+  }
+  float* scores = s.scores.resize(many * wide);
+  bf16* shares = s.shares.resize(many * wide);
+  for (int first = 0; first < h.tokens; first += many) {
+    const int rows = std::min(many, h.tokens - first);
+    int low, high;
+    h.keys_of(first, first + rows, low, high);
+    against({h.q + first * h.stride, h.stride / 2}, rows, s.keys.get(), h, low, high, scores);
+    for (int r = 0; r < rows; r++) {
+      const int i = first + r, from = h.from(i), to = h.to(i);
+      float* row = scores + r * wide;
+      vf most = all(-1e30f), total = zero();
+      for (int c = low; c < high; c += W) {
+        vf x = load(row + c) * all(h.scale * LOG2E);
+        x = pick(within(c, from, to), x, all(-1e30f));
+        store(row + c, x);
+        most = max(most, x);
+      }
+      const vf top = all(largest(most));
+      for (int c = low; c < high; c += W) {
+        vf e = exp2<true>(load(row + c) - top);
+        total = total + e;
+        store(row + c, e);
+      }
+      const float sum_of = sum(total);
+      lse[i * lse_step] = largest(most) + std::log2(sum_of);
+      const vf inverse = all(1.f / sum_of);
+      for (int c = low; c < high; c += W) store_bf16(shares + r * wide + c, h.drop(load(row + c) * inverse, 0, h.place + i * h.place_step + c / W));
+    }
+    bf16* to = y + first * y_stride;
+    times({shares + low, wide / 2}, rows, s.values.get(), depth, h.dim, [=](int r, int c, vf x) { store_bf16(to + r * y_stride + c, x); }, low / 2,
+          std::min(high / 2, depth) - low / 2);
+  }
+}
+
+// dq is written; dk and dv are summed into s.dk and s.dv [tokens][dim], which heads that share keys go on with.
+static void attend_backward(const Head& h, HeadScratch& s, bool same_keys, const bf16* dy, size_t dy_stride, const float* lse, size_t lse_step, bf16* dq) {
+  const size_t wide = h.wide();
+  const int depth = (h.tokens + 1) / 2, many = h.queries();
+  if (!same_keys) {
+    s.keys.resize(wide * h.dim), s.values.resize(wide * h.dim), s.laced.resize(wide * h.dim);
+    turn_all(h.k, h, s.keys.get());
+    turn_all(h.v, h, s.values.get());
+    lace_all(h.k, h.stride, h.tokens, h.dim, s.laced.get());
+    std::memset(s.dk.resize(wide * h.dim), 0, wide * h.dim * sizeof(float));
+    std::memset(s.dv.resize(wide * h.dim), 0, wide * h.dim * sizeof(float));
+  }
+  float *scores = s.scores.resize(many * wide), *slopes = s.slopes.resize(many * wide);
+  bf16 *shares = s.shares.resize(many * wide), *dscores = s.dscores.resize(many * wide);
+  uint32_t *left = s.left.resize(many * 16), *right = s.right.resize(many * h.dim);
+  for (int first = 0; first < h.tokens; first += many) {
+    const int rows = std::min(many, h.tokens - first), pairs = (rows + 1) / 2;
+    int low, high;
+    h.keys_of(first, first + rows, low, high);
+    const bf16 *q = h.q + first * h.stride, *dy_rows = dy + first * dy_stride;
+    against({q, h.stride / 2}, rows, s.keys.get(), h, low, high, scores);
+    against({dy_rows, dy_stride / 2}, rows, s.values.get(), h, low, high, slopes);
+    for (int r = 0; r < rows; r++) {
+      const int i = first + r, from = h.from(i), to = h.to(i);
+      float *row = scores + r * wide, *slope = slopes + r * wide;
+      const vf less = all(lse[i * lse_step]);
+      vf total = zero();
+      for (int c = low; c < high; c += W) {
+        const vf p = pick(within(c, from, to), exp2<true>(fma(load(row + c), all(h.scale * LOG2E), zero() - less)), zero());
+        const vf kept = h.drop(all(1.f), 0, h.place + i * h.place_step + c / W), dp = load(slope + c) * kept;
+        total = fma(dp, p, total);
+        store(row + c, p), store(slope + c, dp);
+        store_bf16(shares + r * wide + c, p * kept);
+      }
+      const vf mean = all(sum(total));
+      for (int c = low; c < high; c += W) {
+        const vf p = load(row + c);
+        store_bf16(dscores + r * wide + c, p * (load(slope + c) - mean) * all(h.scale));
+      }
+    }
+    bf16* to = dq + first * h.stride;
+    const size_t stride = h.stride;
+    times({dscores + low, wide / 2}, rows, s.laced.get(), depth, h.dim, [=](int r, int c, vf x) { store_bf16(to + r * stride + c, x); }, low / 2,
+          std::min(high / 2, depth) - low / 2);
+    auto add = [&](const bf16* weights, const bf16* values, size_t values_stride, float* out) {
+      lace_all(values, values_stride, rows, h.dim, right);
+      const size_t dim = h.dim;
+      for (int c = low; c < high; c += 32) {
+        lace(weights + c, wide, rows, left, 32);
+        float* at = out + c * dim;
+        times({left, 1, 32}, 32, right, pairs, h.dim, [=](int r, int col, vf x) { store(at + r * dim + col, load(at + r * dim + col) + x); });
+      }
+    };
+    add(dscores, q, h.stride, s.dk.get());
+    add(shares, dy_rows, dy_stride, s.dv.get());
+  }
+}
+
+}  // namespace BS_ISA
