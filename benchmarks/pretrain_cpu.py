@@ -40,7 +40,6 @@ def rows(data: str, vocab: int):
 
 def ours(shape, precision):
     """step(batch): the loop's own pieces, in the loop's order."""
-    import torch
 
     from bertsmith import kernels
     from bertsmith.draw import draw
@@ -57,6 +56,8 @@ def ours(shape, precision):
     masters = Masters(learner, precision)
     names = list(masters.fp32)
     optimiser = optim("adamw", lr=1e-4).build(masters.fp32)
+    if precision == "bf16":
+        optimiser.pair(masters.live)
     count = 0
 
     def step(batch):
@@ -67,14 +68,11 @@ def ours(shape, precision):
             with kernels.seeded(0, count):
                 loss = learner.objective(learner.encoder, batch)["loss"]
                 loss.backward()
-            masters.gradients(names)
-            torch.nn.utils.clip_grad_norm_([masters.fp32[n] for n in names], 1.0)
+            masters.clip(names, 1.0, optimiser, lambda gradients: None)
             return float(loss.detach())
 
         loss = optimiser.step(closure, 1.0)
-        masters.write(names)
-        for p in masters.fp32.values():
-            p.grad = None
+        masters.write(names, optimiser)
         return loss
 
     return step, learner.objective.corruption(), draw

@@ -1,6 +1,6 @@
 """What the loop trains: encoder and objective under one root, and the fp32 masters of their weights."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -11,6 +11,7 @@ from bertsmith.init import initialise
 from bertsmith.kernels import seeded, undrawn
 from bertsmith.linear import apply_changes
 from bertsmith.objective import Objective
+from bertsmith.optim import Optim
 from bertsmith.spec import Spec
 
 
@@ -31,6 +32,16 @@ class Masters:
         for p in self.live.values() if self.copied else ():
             p.data = p.data.bfloat16()
 
+    def clip(self, names: list[str], most: float, optimiser: Optim, mean_: Callable[[list[Tensor]], None]) -> float:
+        """Hand the gradients to an optimiser, scaled to a norm of at most `most`; the norm that they had.
+
+        mean_: what is done to them first, in place, where there are several processes.
+        """
+        if optimiser.paired:
+            return optimiser.clip(most)
+        mean_(self.gradients(names))
+        return float(nn.utils.clip_grad_norm_([self.fp32[n] for n in names], most))
+
     def gradients(self, names: list[str]) -> list[Tensor]:
         """The gradients of the masters, moved from the copies."""
         for n in names if self.copied else ():
@@ -40,10 +51,12 @@ class Masters:
         return [g for n in names if (g := self.fp32[n].grad) is not None]
 
     @torch.no_grad()
-    def write(self, names: list[str]) -> None:
-        """Masters to copies, after a step."""
-        for n in names if self.copied else ():
+    def write(self, names: list[str], optimiser: Optim) -> None:
+        """Masters to copies, after a step, unless it wrote them; no gradient is left."""
+        for n in names if self.copied and not optimiser.paired else ():
             self.live[n].copy_(self.fp32[n])
+        for n in names:
+            self.fp32[n].grad = self.live[n].grad = None
 
 
 def build(

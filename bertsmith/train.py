@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bertsmith import checkpoint, fused, kernels, tap
 from bertsmith.budget import Budget
@@ -124,6 +124,8 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
     if not names:
         raise ValueError("nothing would train: no parameter is selected")
     optimiser = stage.optim.build({n: masters.fp32[n] for n in names})
+    if precision == "bf16" and world.size == 1:
+        optimiser.pair({n: masters.live[n] for n in names})
     optimiser.load({k: v.to(device) for k, v in now.moments.items() if k.rpartition("/")[0] in names})
     source = stage.data.build()
     if now.data is not None:
@@ -138,11 +140,9 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
                 if isinstance(module, tap.Stepped):
                     module.step(done)
 
-        gradients = partial(_gradients, run, now, learner, masters, names, micro, world, meter)
+        gradients = partial(_gradients, run, now, learner, masters, optimiser, names, micro, world, meter)
         loss = optimiser.step(gradients, plan.factor(done))
-        masters.write(names)
-        for p in masters.fp32.values():
-            p.grad = None
+        masters.write(names, optimiser)
         took, since = time.monotonic() - since, time.monotonic()
         local = [loss, took, *map(float, map(sum, zip(*(_size(encoder, objective, b) for b in micro), strict=True)))]
         loss, took, real, slots, flops = world.sum(local)
@@ -175,6 +175,7 @@ def _gradients(
     now: Trained,
     learner: Learner,
     masters: Masters,
+    optimiser: Optim,
     names: list[str],
     micro: list[Batch],
     world: World,
@@ -187,8 +188,7 @@ def _gradients(
             loss = learner.objective(learner.encoder, batch)["loss"] + sum(extra.values())
             (loss / len(micro)).backward()
             total += loss.item() / len(micro)
-    world.mean_(masters.gradients(names))
-    meter.norm = float(nn.utils.clip_grad_norm_([masters.fp32[n] for n in names], clip or math.inf))
+    meter.norm = masters.clip(names, clip or math.inf, optimiser, world.mean_)
     if not math.isfinite(total + meter.norm):
         raise FloatingPointError(bad_number(learner, micro, now, run.seed, world.rank))
     return total

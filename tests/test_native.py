@@ -301,6 +301,18 @@ for isa in native.sets():
     t.test_long_texts_and_many_chunks(isa)
     t.test_pooling_and_no_texts(isa)
     t.test_extreme_weights_stay_finite(isa)
+from bertsmith.native import step
+if not step.why_not():
+    import test_fused as f, test_train
+    for change in f.SHAPES.values():
+        for rows in (f.TEXTS, ((1,),), ((33, 64),)):
+            f.test_outputs_and_gradients_are_those_of_fp32(change, rows)
+    f.test_texts_longer_than_a_block_of_queries_and_a_window_that_leaves_some_out()
+    f.test_what_is_frozen_gets_no_gradient_and_the_rest_the_same()
+    f.test_the_seed_decides_what_is_dropped_and_evaluation_drops_nothing()
+    for sizes in ((7, 32, 1031), (50, 96, 1024)):
+        f.test_many_outputs_and_their_cross_entropy(sizes)
+    test_train.test_the_compiled_adamw_takes_the_steps_of_torchs()
 print("clean")
 """
     env = os.environ | {

@@ -19,6 +19,7 @@ from bertsmith.corpus.prepare import prepare
 from bertsmith.data import data
 from bertsmith.hf.bert import bert_encoder
 from bertsmith.masking import masking
+from bertsmith.native import step as compiled
 from bertsmith.objective import objective
 from bertsmith.objective.masked_lm import MaskedLM
 from bertsmith.optim import optim
@@ -252,3 +253,41 @@ def test_two_processes_are_as_one(corpus, tmp_path):
         subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     a, b = ([x["loss"] for x in lines(out)] for out in (one, two))
     assert a == pytest.approx(b, rel=1e-4)
+
+
+@pytest.mark.skipif(bool(compiled.why_not()), reason=compiled.why_not())
+def test_the_compiled_adamw_takes_the_steps_of_torchs():
+    """The same masters, moments and counts, from gradients in bf16; rows without a gradient only decay."""
+    g = torch.Generator().manual_seed(0)
+    shapes = {"table": (200, 30), "weight": (64, 48), "bias": (77,), "one": (1,)}
+    start = {n: torch.randn(s, generator=g) for n, s in shapes.items()}
+    ours, theirs = (
+        optim("adamw", lr=0.01, weight_decay=0.1).build({n: p.clone() for n, p in start.items()}) for _ in range(2)
+    )
+    copies = {n: p.bfloat16() for n, p in start.items()}
+    assert ours.pair(copies)
+    for turn in range(4):
+        for n, shape in shapes.items():
+            grad = torch.randn(shape, generator=g).bfloat16()
+            if n == "table":
+                grad[torch.arange(200) % 40 != turn] = 0
+            copies[n].grad, theirs.params[n].grad = grad, grad.float()
+        if turn == 2:  # a run that was interrupted: what it kept goes into an optimiser that has seen nothing
+            held = {n: v.clone() for n, v in ours.state().items()}
+            ours = optim("adamw", lr=0.01, weight_decay=0.1).build(ours.params)
+            assert ours.pair(copies)
+            ours.load(held)
+        norms = []
+        ours.step(lambda: norms.append(ours.clip(1.5)) or 0.0, 0.5)  # noqa: B023
+        clip = torch.nn.utils.clip_grad_norm_
+        theirs.step(lambda: norms.append(float(clip(theirs.params.values(), 1.5))) or 0.0, 0.5)  # noqa: B023
+        assert norms[0] == pytest.approx(norms[1], rel=1e-5)
+    for n in shapes:
+        torch.testing.assert_close(ours.params[n], theirs.params[n], rtol=1e-5, atol=1e-6)
+        assert torch.equal(copies[n], ours.params[n].bfloat16())
+    for name, value in theirs.state().items():
+        torch.testing.assert_close(ours.state()[name], value, rtol=1e-4, atol=1e-7)
+    copies["bias"].grad = None  # what has no gradient stays as it is, as with torch
+    before = ours.params["bias"].clone()
+    ours.step(lambda: ours.clip(1.0), 1.0)
+    assert torch.equal(ours.params["bias"], before) and ours.state()["bias/step"] == 4

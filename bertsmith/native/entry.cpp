@@ -125,6 +125,10 @@ BS_API int bs_entropy_forward(const bertsmith::StepRows* logits, const int64_t* 
 BS_API int bs_entropy_backward(const bertsmith::StepRows* logits, const int64_t* target, const float* lse, float slope, uint16_t* dlogits, int threads) {
   return guarded([&] { avx512_bf16::step.entropy_backward(*logits, target, lse, slope, dlogits, threads); });
 }
+BS_API int bs_update(const bertsmith::StepUpdate* tensors, int count, float beta1, float beta2, float eps, float scale, int threads) {
+  return guarded([&] { avx512_bf16::step.update(tensors, count, beta1, beta2, eps, scale, threads); });
+}
+BS_API double bs_squares(const bertsmith::StepUpdate* tensors, int count, int threads) { return avx512_bf16::step.squares(tensors, count, threads); }
 BS_API void bs_step_mask(uint64_t key, int site, float rate, int64_t first, int64_t groups, float* out) {
   avx512_bf16::step.multipliers(key, site, rate, first, groups, out);
 }

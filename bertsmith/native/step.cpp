@@ -571,7 +571,10 @@ static void multipliers(uint64_t key, int site, float rate, int64_t first, int64
   for (int64_t i = 0; i < groups; i++) store(out + i * W, drop(all(1.f), site, first + i));
 }
 
+void update(const StepUpdate* tensors, int count, float beta1, float beta2, float eps, float scale, int threads);  // update.cpp
+double squares(const StepUpdate* tensors, int count, int threads);
+
 extern const Step step;
-const Step step{bytes, forward, backward, wide_forward, wide_backward, entropy_forward, entropy_backward, multipliers};
+const Step step{bytes, forward, backward, wide_forward, wide_backward, entropy_forward, entropy_backward, update, squares, multipliers};
 
 }  // namespace BS_ISA

@@ -44,6 +44,18 @@ struct StepRows {
   const uint16_t* data;
 };
 
+// A tensor in a step of AdamW. correction1: 1 / (1 - b1^t), correction2: 1 / sqrt(1 - b2^t). flags: one a 512 numbers, at first 0.
+// One without a gradient has no numbers.
+struct StepUpdate {
+  float* master;
+  uint16_t* copy;
+  const uint16_t* gradient;
+  float *mean, *square;
+  uint8_t* flags;
+  int64_t numbers;
+  float lr, decay, correction1, correction2;
+};
+
 struct Step {
   // bytes that `forward` leaves for `backward`
   int64_t (*bytes)(const StepLayer& layer, int64_t tokens);
@@ -59,6 +71,10 @@ struct Step {
   // lse, loss: of every row of logits; the loss is -log softmax(logits)[target]
   void (*entropy_forward)(const StepRows& logits, const int64_t* target, float* lse, float* loss, int threads);
   void (*entropy_backward)(const StepRows& logits, const int64_t* target, const float* lse, float slope, uint16_t* dlogits, int threads);
+  // gradients count `scale` times
+  void (*update)(const StepUpdate* tensors, int count, float beta1, float beta2, float eps, float scale, int threads);
+  // the sum of the squares of all gradients
+  double (*squares)(const StepUpdate* tensors, int count, int threads);
   // what dropout multiplies 16 * groups numbers with, for tests
   void (*multipliers)(uint64_t key, int site, float rate, int64_t first, int64_t groups, float* out);
 };

@@ -2,7 +2,8 @@
 
 import ctypes
 import functools
-from ctypes import POINTER, Structure, byref, c_float, c_int32, c_int64, c_uint64, c_void_p
+import math
+from ctypes import POINTER, Array, Structure, byref, c_float, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,14 @@ class StepRows(Structure):
     _fields_ = [("rows", c_int32), ("columns", c_int32), ("stride", c_int32), ("data", c_void_p)]
 
 
+class StepUpdate(Structure):
+    _fields_ = [*((name, c_void_p) for name in ("master", "copy", "gradient", "mean", "square", "flags")), ("numbers", c_int64),
+                *((name, c_float) for name in ("lr", "decay", "correction1", "correction2"))]  # fmt: skip
+
+
+PIECE = 512  # numbers under one flag of an update
+
+
 @functools.cache
 def library() -> ctypes.CDLL | None:
     """The library, if it can train here; it then runs on torch's own threads."""
@@ -64,6 +73,8 @@ def library() -> ctypes.CDLL | None:
     lib.bs_wide_backward.argtypes = [POINTER(StepWide), *[c_void_p] * 5, ctypes.c_int]
     lib.bs_entropy_forward.argtypes = [POINTER(StepRows), *[c_void_p] * 3, ctypes.c_int]
     lib.bs_entropy_backward.argtypes = [POINTER(StepRows), c_void_p, c_void_p, c_float, c_void_p, ctypes.c_int]
+    lib.bs_update.argtypes = [c_void_p, ctypes.c_int, *[c_float] * 4, ctypes.c_int]
+    lib.bs_squares.argtypes, lib.bs_squares.restype = [c_void_p, ctypes.c_int, ctypes.c_int], ctypes.c_double
     lib.bs_step_mask.argtypes = [c_uint64, ctypes.c_int, c_float, c_int64, c_int64, c_void_p]
     lib.bs_step_mask.restype = None
     lib.bs_step_threads.argtypes, lib.bs_step_threads.restype = [c_void_p], None
@@ -147,6 +158,20 @@ def entropy_backward(logits_NV: Tensor, target_N: Tensor, lse_N: Tensor, slope: 
     given = byref(_rows(logits_NV)), target_N.data_ptr(), lse_N.data_ptr(), slope, made_NV.data_ptr()
     _check(lib.bs_entropy_backward(*given, _threads()))
     return made_NV
+
+
+def norm(tensors: Array[StepUpdate]) -> float:
+    """Of all gradients together."""
+    lib = library()
+    assert lib is not None
+    return math.sqrt(lib.bs_squares(tensors, len(tensors), _threads()))
+
+
+def update(tensors: Array[StepUpdate], betas: tuple[float, float], eps: float, scale: float) -> None:
+    """A step of AdamW, with gradients times `scale`."""
+    lib = library()
+    assert lib is not None
+    _check(lib.bs_update(tensors, len(tensors), *betas, eps, scale, _threads()))
 
 
 def rows_apart(rows: int, columns: int) -> Tensor:

@@ -17,6 +17,7 @@ class Optim:
 
     paper = ""
     torch: torch.optim.Optimizer
+    paired = False  # the gradients are those of bf16 copies, which `step` also writes
 
     def __init__(self, params: dict[str, Tensor]):
         self.params = params
@@ -28,6 +29,14 @@ class Optim:
             group["lr"] = group["peak"] * factor
         self.torch.step()
         return loss
+
+    def pair(self, copies: dict[str, Tensor]) -> bool:
+        """Take the bf16 copies of the masters by name, if this optimiser can; whether it did. `clip` is then to be called."""
+        return False
+
+    def clip(self, most: float) -> float:
+        """Scale the copies' gradients, in the next step, to a norm of at most `most`; the norm that they have."""
+        raise NotImplementedError
 
     def state(self) -> dict[str, Tensor]:
         """Everything kept about each parameter, step counts too: "<name>/<what>" -> tensor."""

@@ -1,11 +1,16 @@
 """AdamW: Adam with decoupled weight decay.  Loshchilov & Hutter 2017, arXiv:1711.05101, algorithm 2.
 
-Biases and norm weights are not decayed (BERT's code). torch's fused form: one pass over memory a step.
+Biases and norm weights are not decayed (BERT's code). One pass over memory a step: torch's fused form or, of bf16 copies on a
+CPU, the compiled one (native/update.cpp), which reads their gradients and writes them as well.
 """
+
+from collections.abc import Callable
+from ctypes import Array
 
 import torch
 from torch import Tensor
 
+from bertsmith.native import step as compiled
 from bertsmith.optim import Optim, decayed
 
 
@@ -23,4 +28,66 @@ class AdamW(Optim):
     ):
         super().__init__(params)
         groups = [g | {"peak": lr} for g in decayed(params, weight_decay) if g["params"]]
-        self.torch = torch.optim.AdamW(groups, lr=lr, betas=(betas[0], betas[1]), eps=eps, fused=True)
+        self.betas, self.eps = (betas[0], betas[1]), eps
+        self.torch = torch.optim.AdamW(groups, lr=lr, betas=self.betas, eps=eps, fused=True)
+        self.copies: dict[Tensor, Tensor] = {}
+        self.flags: dict[Tensor, Tensor] = {}
+        self.scale = 1.0
+
+    def pair(self, copies: dict[str, Tensor]) -> bool:
+        dense = all(p.device.type == "cpu" and p.is_contiguous() for p in (*self.params.values(), *copies.values()))
+        if compiled.why_not() or not dense or any(c.dtype != torch.bfloat16 for c in copies.values()):
+            return False
+        self.copies = {p: copies[n] for n, p in self.params.items()}
+        self.flags = {p: torch.zeros(-(-p.numel() // compiled.PIECE), dtype=torch.uint8) for p in self.copies}
+        self.paired = True
+        return True
+
+    def clip(self, most: float) -> float:
+        norm = compiled.norm(self._tensors())
+        self.scale = min(1.0, most / (norm + 1e-6))
+        return norm
+
+    def step(self, closure: Callable[[], float], factor: float) -> float:
+        if not self.paired:
+            return super().step(closure, factor)
+        loss = closure()
+        for group in self.torch.param_groups:
+            group["lr"] = group["peak"] * factor
+        compiled.update(self._tensors(forth=1), self.betas, self.eps, self.scale)
+        return loss
+
+    def _tensors(self, forth: int = 0) -> Array[compiled.StepUpdate]:
+        """All that trains as the compiled code takes it, the count of steps `forth` further."""
+        made = []
+        for group in self.torch.param_groups:
+            for p in group["params"]:
+                copy = self.copies[p]
+                if copy.grad is None:
+                    continue
+                copy.grad = copy.grad if copy.grad.is_contiguous() else copy.grad.contiguous()
+                held = self._state(p)
+                held["step"] += forth
+                arrays = p, copy, copy.grad, held["exp_avg"], held["exp_avg_sq"], self.flags[p]
+                made.append(
+                    compiled.StepUpdate(
+                        *(a.data_ptr() for a in arrays),
+                        p.numel(),
+                        group["lr"],
+                        group["weight_decay"],
+                        *self._corrections(held),
+                    )
+                )
+        return (compiled.StepUpdate * len(made))(*made)
+
+    def _corrections(self, held: dict[str, Tensor]) -> tuple[float, float]:
+        """(1 / (1 - b1^t), 1 / sqrt(1 - b2^t))."""
+        done = max(1.0, held["step"].item())
+        return 1 / (1 - self.betas[0] ** done), (1 - self.betas[1] ** done) ** -0.5
+
+    def _state(self, p: Tensor) -> dict[str, Tensor]:
+        """As torch's AdamW keeps it, so that runs go on with either."""
+        found = self.torch.state[p]
+        if not found:
+            found |= {"step": torch.zeros(()), "exp_avg": torch.zeros_like(p), "exp_avg_sq": torch.zeros_like(p)}
+        return found
