@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from tokenizers import Encoding, Tokenizer
 
+from bertsmith.coding import cutter
 from bertsmith.labelled.spans import Span
 
 NOTHING = -100  # the target of a token that is not asked
@@ -245,10 +246,7 @@ def _global(code: Encoding, pieces: Sequence[str]) -> Encoding:
 def _untruncated(tokenizer: Tokenizer) -> Tokenizer:
     if tokenizer.truncation is None and tokenizer.padding is None:
         return tokenizer
-    copy = Tokenizer.from_str(tokenizer.to_str())
-    copy.no_truncation()
-    copy.no_padding()
-    return copy
+    return cutter(tokenizer, 0)
 
 
 @lru_cache(1 << 16)

@@ -6,6 +6,7 @@ B rows, T places in the longest of them, C documents in the batch.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,28 @@ from bertsmith.layout import Layout
 
 OnLong = Literal["truncate", "error"]
 LONG = ("head", "tail", "head+tail", "pieces")
+
+
+_COPIES: WeakKeyDictionary[Tokenizer, dict[tuple[int, int, str, str], Tokenizer]] = WeakKeyDictionary()
+
+
+def cutter(
+    tokenizer: Tokenizer, most: int, stride: int = 0, strategy: str = "longest_first", direction: str = "right"
+) -> Tokenizer:
+    """A copy of a tokenizer that cuts after `most` tokens; one that neither cuts nor pads if that is 0.
+
+    It is made once, and neither may be changed after: a copy of 30,000 words takes longer than a short text does in all.
+    """
+    copies, key = _COPIES.setdefault(tokenizer, {}), (most, stride, strategy, direction)
+    if key not in copies:
+        one = Tokenizer.from_str(tokenizer.to_str())
+        if most:
+            one.enable_truncation(most, stride=stride, strategy=strategy, direction=direction)
+        else:
+            one.no_truncation()
+            one.no_padding()
+        copies[key] = one
+    return copies[key]
 
 
 @dataclass(frozen=True)
@@ -78,8 +101,7 @@ class Coder:
                 "on_long='truncate'"
             )
         if long:
-            shorter = Tokenizer.from_str(self.tokenizer.to_str())
-            shorter.enable_truncation(self.max_length, direction="left" if self.long == "tail" else "right")
+            shorter = cutter(self.tokenizer, self.max_length, direction="left" if self.long == "tail" else "right")
             kept = [self._ends(texts[i]) if self.long == "head+tail" else rows[i] for i in long]
             for i, e in zip(long, shorter.encode_batch(kept), strict=True):
                 coded[i] = e
@@ -121,10 +143,8 @@ class Coder:
 
     def cutting(self, stride: int, which: str = "longest_first") -> Tokenizer:
         """A copy of the tokenizer that cuts into windows; the further ones are in `overflowing`."""
-        one = Tokenizer.from_str(self.tokenizer.to_str())
-        most = self.max_length - one.num_special_tokens_to_add(which == "only_second")
-        one.enable_truncation(self.max_length, stride=min(stride, max(0, most - 1)), strategy=which)
-        return one
+        most = self.max_length - self.tokenizer.num_special_tokens_to_add(which == "only_second")
+        return cutter(self.tokenizer, self.max_length, min(stride, max(0, most - 1)), which)
 
 
 def collate(rows: Sequence[Row], pad: int) -> tuple[Tensor, Layout]:

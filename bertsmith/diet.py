@@ -94,7 +94,7 @@ def score(
     how, aim = how or Young(), task.build(labels)
     if how.seeds < 1 or not 0 <= how.epochs <= how.whole:
         raise ValueError(f"seeds is at least 1, epochs 0 to whole; got {how.seeds}, {how.epochs} of {how.whole}")
-    head = head or aim.head()
+    head = head or model.usual_head(aim)
     objective = objectives("supervised", head=head, task=task, labels=labels)
     rows = aim.rows(Coder(model.tokenizer, min(how.max_length, model.max_length)), examples.text, examples.pair,
                     examples.label)  # fmt: skip

@@ -186,7 +186,8 @@ class _CrossEntropy(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return step.entropy_backward(*ctx.saved_tensors, float(grads[0])), None
+        logits_NV, target_N, lse_N = ctx.saved_tensors
+        return step.entropy_backward(logits_NV, target_N, lse_N, float(grads[0])), None
 
 
 class _BlockedCrossEntropy(torch.autograd.Function):

@@ -76,6 +76,7 @@ class Model:
         encoder: called (token_BT, layout) -> x_BTD.
         head: what stands on it, or None; head_spec, task, labels describe it.
         pooling: how `encode` makes one vector of a text: "mean" or "first".
+        said_pooling: the pooling that it says that it was trained with, as directories of sentence-transformers do; "" else.
         max_length: tokens in a text at the most, [CLS] and [SEP] counted.
         long: what is done with longer texts: "head", "tail", "head+tail" or "pieces" (see `coding.Coder`).
         cut: how many texts were cut by the last call.
@@ -100,7 +101,7 @@ class Model:
         self.labels, self.pooling, self.max_length, self.cut = labels or [], pooling, max_length, 0
         self.report: dict[str, Any] = report or {}
         self.origin: dict[str, Any] = origin or {}
-        self.long = "head"
+        self.long, self.said_pooling = "head", ""
         self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
@@ -196,6 +197,25 @@ class Model:
         keep = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         return self.encoder(input_ids.to(self.device), Layout.padded(keep, token_type_ids).to(self.device))
 
+    def usual_head(self, aim: Task, pool: str = "") -> Spec:
+        """The head that a task takes on this encoder where none is named; `pool` says how it makes one vector of a text.
+
+        BERT's pooler, which reads a text's first state, is for encoders that were trained to put something there. On others a
+        head takes the mean, or what they say that they were trained with (Sentence-BERT, Reimers & Gurevych 2019,
+        arXiv:1908.10084, section 3).
+
+        Raises ValueError for a pool that there is not, or with a head that takes none.
+        """
+        head, usual = aim.head(), pools("bert")
+        if pool:
+            if "pool" not in head.args:
+                raise ValueError(f"the head of this task, {head.kind}, reads every token and takes no pool ({pool!r})")
+            return head.replace("pool", pools(pool))
+        has_pooler = self.head_spec is not None and self.head_spec.args.get("pool") == usual and not self.said_pooling
+        if head.args.get("pool") != usual or has_pooler:
+            return head
+        return head.replace("pool", pools(self.said_pooling or "mean"))
+
     @torch.inference_mode()
     def encode(self, texts: str | Sequence[str], pooling: str = "", max_length: int = 0, normalize: bool = False,
                on_long: OnLong = "truncate", precision: Precision = "default") -> np.ndarray:  # fmt: skip
@@ -234,36 +254,45 @@ class Model:
     def fill(self, texts: str, top: int = 5, precision: Precision = "default") -> Filled: ...
     @overload
     def fill(self, texts: Sequence[str], top: int = 5, precision: Precision = "default") -> list[Filled]: ...
-    @torch.inference_mode()
     def fill(self, texts: str | Sequence[str], top: int = 5, precision: Precision = "default") -> Filled | list[Filled]:
         """The likeliest tokens for every mask ([MASK]; <mask> in RoBERTa's vocabularies).
 
         Raises ValueError without a masked-LM head, or without a mask.
         """
+        alone, rows = _rows(texts)
+        coder = self.coder()
+        found = self.filled(rows, coder.encode(rows), top, precision)
+        self.cut = coder.cut
+        return found[0] if alone else found
+
+    @torch.inference_mode()
+    def filled(
+        self, texts: Sequence[str], codes: Sequence[Encoding], top: int = 5, precision: Precision = "default"
+    ) -> list[Filled]:
+        """`fill` of texts that are tokenized, none longer than the model reads."""
         if self.head is None or not self.head.speaks:
             raise ValueError(
                 "this model has no masked-LM head, so it cannot fill: open a pre-trained one (BertForMaskedLM)"
             )
-        alone, rows = _rows(texts)
         mask_id = special_ids(self.tokenizer, ("mask",))["mask"]
         mask = self.tokenizer.id_to_token(mask_id) or ""
         found: dict[int, Filled] = {}
-        for index, token_BT, layout in self.tokens(rows):
+        for index, token_BT, layout in self.batches([Row(i, [code]) for i, code in enumerate(codes)]):
             x_BTD = self.engine.states(token_BT, layout, precision)
             for row, i in enumerate(index):
                 places = (token_BT[row] == mask_id).nonzero()[:, 0]
                 if not len(places):
-                    raise ValueError(f"text {i} has no {mask} (or it was cut off): {rows[i]!r:.80}")
+                    raise ValueError(f"text {i} has no {mask} (or it was cut off): {texts[i]!r:.80}")
                 best = self.head.logits(x_BTD[row, places], layout).float().softmax(-1).topk(top)
                 guesses = [
                     [Guess(shown(self.tokenizer, t), p) for t, p in zip(ids, ps, strict=True)]
                     for ids, ps in zip(best.indices.tolist(), best.values.tolist(), strict=True)
                 ]
-                text = rows[i]
+                text = texts[i]
                 for g in guesses:
                     text = text.replace(mask, g[0].token, 1)
                 found[i] = Filled(text, guesses)
-        return found[0] if alone else [found[i] for i in range(len(rows))]
+        return [found[i] for i in range(len(texts))]
 
     @torch.inference_mode()
     def logits(self, texts: Sequence[str], pairs: Sequence[str] | None = None, max_length: int = 0,
@@ -405,7 +434,8 @@ def load(source: str | Path, revision: str = "") -> Model:
         task = tasks(TASKS[head_spec.kind]) if head_spec is not None and head_spec.kind in TASKS else None
     outputs = task.build(labels).outputs if task else len(labels)
     model = _assemble(spec, [], head_spec, held, load_tokenizer(folder), task, labels, outputs)
-    model.pooling, model.origin = _pooling(folder), config
+    model.said_pooling, model.origin = _pooling(folder), config
+    model.pooling = model.said_pooling or "mean"
     model.max_length = _max_length(folder, spec)
     return model
 
@@ -525,9 +555,10 @@ def _labels_of(labels: list[str], task: Spec | None) -> dict[str, Any]:
 
 
 def _pooling(folder: Path) -> str:
+    """What a directory of sentence-transformers says; "" elsewhere."""
     path = folder / "1_Pooling" / "config.json"
     said = json.loads(path.read_text()) if path.exists() else {}
-    return next((ours for ours, theirs in POOLING.items() if said.get(theirs)), "mean")
+    return next((ours for ours, theirs in POOLING.items() if said.get(theirs)), "")
 
 
 def _max_length(folder: Path, spec: Spec) -> int:

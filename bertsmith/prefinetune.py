@@ -213,7 +213,7 @@ def _read(model: Model, name: str, source: Any, how: Together, work: Path, tell:
     path = work / f"{name}-{_digest(model, [train.text, train.pair, train.label], task, longest)}.safetensors"
     if not path.exists():
         write_rows(path, rows, aim.fields)
-    head = how.heads.get(name) or aim.head()
+    head = how.heads.get(name) or model.usual_head(aim)
     objective = how.around(objectives("supervised", head=head, task=task, labels=labels))
     count = how.outcomes.get(name) or _outcomes(aim, rows)
     return Prepared(splits, task, labels, objective, path, len(rows), count)

@@ -66,7 +66,7 @@ class Protocol:
 SWEEP = 1.0, 1 / 3, 3.0
 # Encoders of some ten million parameters want more steps and higher rates than BERT (Turc et al. 2019, arXiv:1908.08962, its
 # code: 4 epochs, up to 3e-4).
-SMALL = Protocol("small", epochs=5, batch=16, whole=4.0)
+SMALL = Protocol("small", epochs=4, batch=16, whole=4.0)
 PROTOCOLS = {
     one.name: one
     for one in (

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file, save
+from torch import Tensor
 
 from bertsmith import baseline
 from bertsmith.beside import beside, usual
@@ -47,6 +48,8 @@ from bertsmith.splits import Ask, Splits, label_space, make_splits
 from bertsmith.table import Say, aloud
 from bertsmith.task import Task
 from bertsmith.train import Run, Stage, train
+
+POOLED = {"mean": "the mean of the states", "first": "the first state"}
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,7 @@ def finetune(
     tuning: Tuning | None = None,
     group: str | None = None,
     long: str = "head",
+    pool: str = "",
     say: Say = aloud,
 ) -> Model:
     """Train a copy of `model`, with a new head, on labelled texts; `model` itself is never changed.
@@ -121,6 +125,9 @@ def finetune(
         tuning: what trains, and what is added for it (LoRA, adapters, ...); all weights where None.
         long: what is kept of longer texts: "head", "tail", "head+tail", or all of it in "pieces", over which the head has a
             `pool/hierarchical`.
+        pool: how a head that is not named makes one vector of a text, such as "bert", "mean" or "max". By default as the
+            encoder was trained: BERT's pooler where there is a trained one (stock classes of `transformers` have no other),
+            else the mean.
         group: a column whose equal cells stand on one side of every split that is cut (participants, articles).
 
     Returns:
@@ -144,7 +151,9 @@ def finetune(
     labels, task = label_space(splits, task, tell)
     aim, how = task.build(labels), tuning or Tuning()
     lr = how.lr if lr is None else lr
-    chosen = head or aim.head()
+    chosen = head or model.usual_head(aim, pool)
+    if head is None and not pool and chosen != aim.head():
+        tell(f"the head takes {POOLED[chosen.args['pool'].kind]} of a text: this encoder has no trained pooler")
     if long == "pieces" and aim.fields == {"target": "row"} and chosen.kind == "linear":
         chosen = chosen.replace("pool", pools("hierarchical", pool=chosen.get("pool")))
     objective = how.around(objectives("supervised", head=chosen, task=task, labels=labels))
@@ -268,12 +277,16 @@ def _stages(
     ]
 
 
-def _start(model: Model, objective: Spec) -> Trained:
-    """The encoder to begin with, and its pooler if it has the one that the new head wants (as BERT does)."""
+def _start(model: Model, objective: Spec, bias: Tensor | None) -> Trained:
+    """The encoder to begin with, its pooler if it has the one that the new head wants (as BERT does), and the biases of a new
+    linear head where the task says them."""
     start, inner = model.trained(), objective
     while "inner" in inner.args:
         inner = inner.args["inner"]
-    wanted = inner.args["head"].args.get("pool")
+    head = inner.args["head"]
+    if bias is not None and head.kind == "linear":
+        start.tensors["objective.head.out.bias"] = bias
+    wanted = head.args.get("pool")
     if model.head_spec is not None and wanted is not None and model.head_spec.args.get("pool") == wanted:
         pool = model.head.pool.state_dict()
         start.tensors |= {f"objective.head.pool.{name}": value.float().cpu().clone() for name, value in pool.items()}
@@ -302,7 +315,7 @@ def _one_seed(
         made.long = long
         return made
 
-    start = _start(model, objective)
+    start = _start(model, objective, task.build(labels).starts(splits.train.label))
     if done.exists():  # an earlier call finished this seed
         held, said = load_file(work / f"seed-{seed}.safetensors"), json.loads(done.read_text())
         spec, changes = from_plain(said["encoder"]), from_plain(said["changes"])

@@ -183,6 +183,7 @@ def tuned(model, tmp_path_factory):
     """The tiny model with LoRA and a head for the table, and its adapter."""
     out = tmp_path_factory.mktemp("tuned") / "lora"
     words = ["finetune", model / "run", model / "table.csv", "--out", out, "--epochs", "1", "--method", "lora:rank=2"]
+    words += ["--pool", "bert"]  # so that a stock class holds it
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["bertsmith", *map(str, words), "--baselines", "none", "--json"])
         with pytest.raises(SystemExit) as end:

@@ -1,6 +1,7 @@
 """Fine-tuning end to end on tiny tables: what it learns, reports, never touches, and that it resumes."""
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 
@@ -342,3 +343,12 @@ def test_a_pretrained_pooler_is_kept():
     assert not [
         name for name in _start(Model(spec, Bundle(encoder, None), vocabulary()), aim).tensors if "pool" in name
     ]
+
+
+def test_rare_labels_start_at_their_log_odds(tmp_path):
+    aim = task("multi_label").build(["a", "b", "c"])
+    raw = ["a", "a|b", "", "", "a", "", "", ""]
+    start = aim.starts(raw)
+    want = [math.log((n + 0.5) / (8 - n + 0.5)) for n in (3, 1, 0)]
+    assert start.tolist() == pytest.approx(want, rel=1e-6)
+    assert task("single_label").build(["a", "b"]).starts(["a", "b"]) is None

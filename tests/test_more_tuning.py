@@ -304,13 +304,16 @@ def sides(rng, pairs, count):
 def test_after_related_tasks_a_new_one_is_learnt_from_sixteen_examples(seed):
     """The groups of words are learnt by two tasks on them; a third one then needs 16 texts. Without them it is guesswork."""
     base, rng = toy_model(seed), np.random.default_rng(seed)
-    how = Together(epochs=8, lr=5e-3, batch=64, accumulate=1, tasks={name: task("single_label") for name in OLD})
+    first = {name: head("linear", pool=pool("bert")) for name in OLD}
+    aims = {name: task("single_label") for name in OLD}
+    how = Together(epochs=8, lr=5e-3, batch=64, accumulate=1, tasks=aims, heads=first)
     sets = {name: split(lambda n, p=p: sides(rng, p, n), 320) for name, p in OLD.items()}
     ready = prefinetune(base, sets, how, progress=False)
     known = ready.report["prefinetuned"]
     assert ready.head is None and all(known[name]["test"]["accuracy"] >= 0.8 for name in OLD)
     few, test = sides(rng, NEW, 16), sides(rng, NEW, 200)
-    some = {"epochs": 2, "lr": 3e-3, "batch": 2, "progress": False, "baselines": False, "seed": seed}
+    # the first state is of use to a new head only once it was learnt to be
+    some = {"epochs": 2, "lr": 3e-3, "batch": 2, "pool": "bert", "progress": False, "baselines": False, "seed": seed}
     plain, better = (
         finetune(one, few, valid=few, test=test, **some).report["test"]["accuracy"]["mean"] for one in (base, ready)
     )
@@ -496,6 +499,7 @@ def test_without_the_wrong_labels_as_much_is_learnt_from_less(model, tmp_path):
         valid=valid,
         test=test,
         young=young,
+        head=head("linear", pool=pool("bert")),
         epochs=3,
         out=tmp_path / "out",
         progress=False,

@@ -398,6 +398,15 @@ def test_a_batch_that_the_kernel_cannot_read_is_done_by_torch(model):
         assert torch.equal(model.engine.states(token_BT, layout), model.encoder(token_BT, layout))
 
 
+def test_marks_for_heads_do_not_keep_the_kernel_away(model, monkeypatch):
+    token_BT = torch.tensor([[2, 7, 8, 3]])
+    plain = Layout.padded(torch.ones_like(token_BT))
+    marked = replace(plain, extra={"first": torch.tensor([[0, 1, 1, 0]])})
+    want = model.engine.states(token_BT, plain, "exact")
+    monkeypatch.setattr(model.encoder, "forward", None)
+    assert torch.equal(model.engine.states(token_BT, marked, "exact"), want)
+
+
 def test_an_unknown_precision_and_an_unknown_token(model):
     with pytest.raises(ValueError, match="no precision 'quick'; there are: default, exact, fast"):
         model.encode("a", precision="quick")

@@ -3,24 +3,26 @@
 import asyncio
 import base64
 import contextlib
+import gc
 import json
-import os
-import signal
+import random
 import socket
 import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from golden.make import tokenizer as toy_tokenizer
 
-import bertsmith
+from bertsmith import adapter
+from bertsmith.graft import graft as grafts
 from bertsmith.head import head
 from bertsmith.hf.bert import bert_encoder
+from bertsmith.linear import graft
+from bertsmith.mixer import mixer
 from bertsmith.model import Bundle, Model
 from bertsmith.norm import norm
 from bertsmith.pool import pool
@@ -31,22 +33,23 @@ pytest.importorskip("fastapi", reason="fastapi is not installed (the extra berts
 uvicorn = pytest.importorskip("uvicorn", reason="uvicorn is not installed (the extra bertsmith[serve])")
 
 from bertsmith import serve  # noqa: E402
-from bertsmith.serve.batching import Closed, Full, Worker  # noqa: E402
+from bertsmith.serve.attention import attention  # noqa: E402
+from bertsmith.serve.batching import Closed, Full, Job, Worker  # noqa: E402
 from bertsmith.serve.metrics import Meter  # noqa: E402
 
 VOCAB = 60
 TEXTS = ["w1 w2 w3", "w7", "w9 w9 w4 w30 w31 w2", "w3 w4"]
 
 
-def made(top, about=None, labels=()):
+def made(top, about=None, labels=(), length=32):
     """A tiny BERT with a head of random weights."""
     torch.manual_seed(0)
-    spec = bert_encoder(1, 16, 2, VOCAB, length=32, dropout=0.0)
+    spec = bert_encoder(1, 16, 2, VOCAB, length=length, dropout=0.0)
     encoder, one = spec.build(), about.build(list(labels)) if about else None
     bundle = Bundle(encoder, top.build(encoder, one.outputs if one else VOCAB) if top else None)
     for p in bundle.parameters():
         p.data += 0.3 * torch.randn_like(p)
-    return Model(spec, bundle, toy_tokenizer(VOCAB), top, about, list(labels), max_length=32)
+    return Model(spec, bundle, toy_tokenizer(VOCAB), top, about, list(labels), max_length=length)
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +241,51 @@ def test_the_page_is_one_file_and_asks_nobody_else(client):
     assert "http://" not in page.text and "https://" not in page.text
 
 
+def test_attention_by_layer_and_head(client, models):
+    model = models["masks"]
+    said = client.post("/v1/attention", json={"model": "masks", "inputs": "w1 w2 w3"}).json()
+    assert said["tokens"] == ["[CLS]", "w1", "w2", "w3", "[SEP]"] and (said["layers"], said["layer"]) == (1, 1)
+    weight_NTT = np.array(said["weights"])
+    assert weight_NTT.shape == (2, 5, 5)
+    np.testing.assert_allclose(weight_NTT.sum(-1), 1, atol=5e-4)
+    ((_, token_BT, layout),) = model.tokens(["w1 w2 w3"])
+    first = model.encoder.layers[0].mixer
+    x_TD = model.encoder.embedding(token_BT, layout)[0]
+    q_NTH, k_NTH = ((x_TD @ one.weight.T + one.bias).view(5, 2, 8).transpose(0, 1) for one in (first.q, first.k))
+    want_NTT = (q_NTH @ k_NTH.transpose(1, 2) / 8**0.5).softmax(-1)
+    np.testing.assert_allclose(weight_NTT, want_NTT.detach(), atol=6e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda one: graft(one.encoder, "**.core", grafts("prefix")), "mixer/attention with core/softmax with the graft p"),
+        (lambda one: graft(one.encoder, "{,embedding.table}", grafts("prompt", length=2)), "7 read 7, of a text of 5"),
+        (lambda one: one.encoder.layers[0].register_module("mixer", mixer("fourier").build(16, 2)), "mixer/fourier"),
+        (lambda one: one.encoder.layers[0].register_module("mixer", torch.nn.Identity()), "has no attention"),
+    ],
+)  # fmt: skip
+def test_attention_that_is_not_plain_is_refused(change, says):
+    model = made(None)
+    change(model)
+    with pytest.raises(ValueError, match=says):
+        attention(model, model.coder().encode(["w1 w2 w3"])[0], 1)
+
+
+def test_attention_is_for_short_texts(models):
+    front = serve.make_app({"long": made(None, length=200)})
+
+    async def ask(count):
+        transport = httpx.ASGITransport(app=front)
+        async with httpx.AsyncClient(transport=transport, base_url="http://server") as client:
+            return await client.post("/v1/attention", json={"inputs": "w1 " * count})
+
+    assert len(asyncio.run(ask(126)).json()["tokens"]) == 128
+    said = asyncio.run(ask(127))
+    assert said.status_code == 413 and "128 tokens at the most" in said.json()["error"]["message"]
+    front.house.close()
+
+
 # what cannot be done
 
 
@@ -268,6 +316,8 @@ def test_the_page_is_one_file_and_asks_nobody_else(client):
         ("/v1/predict", b'{"texts": ["w1"], "pairs": [], "model": "classes"}', 400, "each text needs its own"),
         ("/?model=choice", b'{"inputs": "w1"}', 400, "POST /v1/predict"),
         ("/?model=tags", b'{"text": "w1"}', 422, "inputs"),
+        ("/v1/attention", b'{"inputs": "w1", "layer": 2}', 400, "no layer 2: they are 1 to 1"),
+        ("/v1/attention", b'{"inputs": "w1", "layer": 0}', 422, "layer"),
         ("/nothing", b"{}", 404, "/embed, "),
         ("/health", b"{}", 405, "not for this path"),
     ],
@@ -429,16 +479,34 @@ def test_closing_answers_what_was_taken():
     with_worker(test)
 
 
+def test_an_adapter_beside_its_model(tmp_path):
+    base, other, tuned = made(None), made(None, length=40), made(head("token"), task("tagging"), ["LOC"])
+    tuned.encoder.load_state_dict(base.encoder.state_dict())
+    tuned.encoder.layers[0].mixer.q.bias.data += 1
+    for name, model in (("base", base), ("other", other)):
+        model.save(tmp_path / name)
+    adapter.save(tuned, base, tmp_path / "tuned" / "adapter")
+    here = [
+        f"{name}={tmp_path / folder}" for name, folder in (("tags", "tuned/adapter"), ("b", "base"), ("o", "other"))
+    ]
+    found = serve.open_all(here)
+    assert list(found) == ["tags", "b", "o"] and found["tags"].predict("w1 w2") == tuned.predict("w1 w2")
+    ours, theirs = (found[name].encoder.layers[0].mixer for name in ("tags", "b"))
+    assert ours.k.weight.data_ptr() == theirs.k.weight.data_ptr() and ours.q.bias[0] == theirs.q.bias[0] + 1
+    with pytest.raises(ValueError, match="name the model that it was tuned on, too; not 'o': .* of another shape"):
+        serve.open_all(here[::2])
+
+
 @pytest.fixture
 def held(models, monkeypatch):
     """An application with a short queue and a short patience, its model (which waits for `go`), and `go`."""
     limits = serve.Limits(batch=8, waiting=20, seconds=0.3)
     front = serve.make_app({"plain": models["plain"]}, "exact", limits)
     served, go = front.house.models["plain"], threading.Event()
-    run, served.read = served.run, []
+    run, served.done = served.run, []
 
     def waits(what, items):
-        served.read += items
+        served.done += [" ".join(code.tokens[1:-1]) for _, code in items]
         go.wait(5)
         return run(what, items)
 
@@ -465,7 +533,7 @@ def test_too_much_at_once_is_429_and_too_slow_is_504(held):
     assert "within 0.3 s" in next(one for one in first if one.status_code == 504).json()["error"]
     late = sum(one.status_code == 504 for one in first)
     assert f'bertsmith_abandoned_total{{model="plain"}} {late}.0' in metrics
-    assert len(served.read) <= 3, "what nobody waits for is not worked on"
+    assert len(served.done) <= 3, "what nobody waits for is not worked on"
 
 
 def test_a_client_that_vanishes_is_forgotten(held):
@@ -480,13 +548,14 @@ def test_a_client_that_vanishes_is_forgotten(held):
         lines = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
         for line in lines:
             line.sendall((text + body).encode())
+            until(lambda: served.done)  # the first is worked on, so that the others wait
         until(lambda: len(served.worker.waiting) == 2)
         for line in lines:
             line.close()
         until(lambda: not served.worker.waiting)
         go.set()
         assert httpx.post(f"{address}/embed", json={"inputs": "w3"}).status_code == 200
-    assert served.read == ["w1 w2", "w3"] and served.worker.tokens == 0
+    assert served.done == ["w1 w2", "w3"] and served.worker.tokens == 0
 
 
 def until(happens, seconds=60):
@@ -517,31 +586,22 @@ def test_many_clients_at_once_get_their_own(address, models):
         np.testing.assert_allclose(got, want[i : i + 1 + i % 3], atol=1e-6)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no SIGTERM")
-@pytest.mark.slow
-def test_sigterm_in_load_loses_nothing(models, tmp_path):
-    models["plain"].save(tmp_path / "plain")
-    env = os.environ | {"PYTHONPATH": str(Path(bertsmith.__file__).parents[1])}
-    words = [sys.executable, "-m", "bertsmith", "serve", str(tmp_path / "plain"), "--port", "0", "--precision", "exact"]
-    words += ["--batch-tokens", "40"]  # many small batches, so that there is still work when the signal comes
-    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env) as process:
-        line = process.stderr.readline()
-        assert line.startswith("serving plain at http://127.0.0.1:"), line + process.stderr.read()
-        url = line.split()[3]
+def test_nothing_is_left_of_requests(address):
+    """The quick form of what test_serve_slow.py measures: memory is flat over requests of random lengths."""
+    rng = random.Random(0)
 
-        async def ask():
-            async with httpx.AsyncClient(base_url=url, timeout=30) as client:
-                body = {"inputs": ["w1 w2 w3 w4 w5 w6 w7 w8"] * 200}
-                asked = [asyncio.create_task(client.post("/embed", json=body)) for _ in range(10)]
-                while "/embed" not in (await client.get("/metrics")).text:  # one of them is answered
-                    await asyncio.sleep(0.005)
-                process.send_signal(signal.SIGTERM)
-                return await asyncio.gather(*asked)
+    def send(count):
+        with httpx.Client(base_url=address) as client:
+            for _ in range(count):
+                body = {"inputs": [" ".join(["w1"] * rng.randint(0, 60)) for _ in range(rng.randint(0, 3))]}
+                assert client.post("/embed", json=body).status_code == 200
+        until(lambda: not any(type(one) is Job for one in gc.get_objects()))
+        gc.collect()
+        return len(gc.get_objects())
 
-        found = asyncio.run(ask())
-        assert [one.status_code for one in found] == [200] * 10 and all(len(one.json()) == 200 for one in found)
-        assert any(one.headers.get("connection") == "close" for one in found)
-        assert process.wait(60) == 0
+    send(100)
+    before = send(1)
+    assert send(200) - before < 200, "less than an object a request"
 
 
 @pytest.mark.slow

@@ -9,7 +9,10 @@ from bertsmith.commands.shared import PrecisionName, precision_of, say
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Directories that `load` opens, or NAME=DIRECTORY.")
+        list[str],
+        typer.Argument(
+            metavar="MODEL...", help="Directories that `load` opens, or NAME=DIRECTORY; adapters of these models, too."
+        ),
     ],
     port: Annotated[int, typer.Option(help="Where to listen; 0 takes a free one.")] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of them.")] = "127.0.0.1",

@@ -67,6 +67,12 @@ def finetune(
     long: Annotated[
         str, typer.Option(help="What is kept of longer texts: head, tail, head+tail, or all of it in pieces.")
     ] = "head",
+    pool: Annotated[
+        str,
+        typer.Option(
+            help="What the head reads of a text: bert, mean, max, ...; as the encoder was trained if not said."
+        ),
+    ] = "",
     group: Group = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -102,6 +108,7 @@ def finetune(
         baselines=_baselines(baselines),
         group=group,
         long=long,
+        pool=pool,
     )
     if how.partial:
         share = adapters.save(tuned, base, out / "adapter")["share"]

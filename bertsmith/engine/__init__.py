@@ -291,8 +291,9 @@ def _mark(modules: list[nn.Module]) -> list[int]:
 
 
 def _plain(layout: Layout, longest: int) -> bool:
-    """Whether the kernel knows all that a batch's layout says."""
-    odd = layout.see_BTT is not None or layout.extra or layout.segment_BT.device.type != "cpu"
+    """Whether the kernel knows all that a batch's layout says to an encoder. No piece that it has reads `extra`: what
+    stands there is for heads (which token begins a word)."""
+    odd = layout.see_BTT is not None or layout.segment_BT.device.type != "cpu"
     return not odd and (not layout.position_BT.numel() or int(layout.position_BT.max()) < longest)
 
 

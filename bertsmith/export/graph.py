@@ -127,4 +127,16 @@ def trace(asked: Asked) -> torch.export.ExportedProgram:
 
 def trace_basic(asked: Asked) -> torch.export.ExportedProgram:
     """The same in torch's basic operators: converters do not know all others (index_add, DeBERTa's attention)."""
-    return trace(asked).run_decompositions()
+    table = torch.export.default_decompositions()
+    table.update({torch.ops.aten.where.self: _choose, torch.ops.aten.sum.dim_IntList: _add_up})
+    return trace(asked).run_decompositions(table)
+
+
+def _choose(may: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """ONNX Runtime chooses between numbers, and not between truth values (BigBird, Longformer)."""
+    return (may & a) | (~may & b) if a.dtype == torch.bool else NotImplemented
+
+
+def _add_up(x: Tensor, dim: list[int] | None, keepdim: bool = False, *, dtype: torch.dtype | None = None) -> Tensor:
+    """OpenVINO adds up numbers, and not truth values (Nystromformer)."""
+    return torch.sum(x.long(), dim, keepdim, dtype=dtype) if x.dtype == torch.bool else NotImplemented

@@ -1,6 +1,7 @@
 """OpenVINO: model.xml and model.bin, in fp32, made from torch's graph in its basic operators."""
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,19 @@ from bertsmith.export.target import Made, needs
 
 
 def write(asked: Asked, folder: Path) -> Made:
-    """The two files, opened again to be checked in fp32; a processor with bf16 uses that if it is not told otherwise."""
+    """The two files, opened again to be checked in fp32; a processor with bf16 uses that if it is not told otherwise.
+
+    Raises ValueError for a model that has an operator which OpenVINO does not convert.
+    """
     needs("fast", ["openvino"])
     openvino: Any = importlib.import_module("openvino")
     path = folder / "model.xml"
-    made = openvino.convert_model(trace_basic(asked))
+    program = trace_basic(asked)
+    try:
+        made = openvino.convert_model(program)
+    except openvino.frontend.OpConversionFailure as error:
+        lacking = ", ".join(sorted(set(re.findall(r"aten\.\w+", str(error)))))
+        raise ValueError(f"OpenVINO does not convert torch's {lacking}, which this model is made of") from error
     for ports, names in ((made.inputs, asked.inputs), (made.outputs, asked.outputs)):
         for port, name in zip(ports, names, strict=True):
             port.get_tensor().set_names({name})

@@ -112,7 +112,10 @@ def config_of(fields: Sequence[Field], spec: Spec) -> Config:
 
 
 def altered(node: Any, values: dict[str, Any]) -> Any:
-    """A copy of a spec with these values at dotted paths, made and checked once (`Spec.replace` does so for each path)."""
+    """A copy of a spec (or of a list of them) with these values at dotted paths; "" is the path of the whole.
+
+    It is made and checked once, while `Spec.replace` does so for each path.
+    """
     if "" in values:
         return values[""]
     below: dict[str, dict[str, Any]] = {}

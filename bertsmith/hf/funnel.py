@@ -63,7 +63,7 @@ _FIELDS = [
 
 
 def _spec(config: Config) -> Spec:
-    """Raises ValueError for other ways of pooling, and for blocks whose layers are repeated."""
+    """Raises ValueError for other ways of pooling, blocks whose layers are repeated, and a decoder of no layers."""
     only(config, _ONLY, " for Funnel")
     if any(n != 1 for n in config.get("block_repeats") or []):
         raise ValueError(f"block_repeats {config['block_repeats']} is not supported for Funnel; only 1 each is")
@@ -90,7 +90,7 @@ _PARTS = {
 
 def _layer(ours: str, theirs: str, count: int) -> list[Row]:
     place, far = ours + "mixer.position.", theirs + "attention."
-    # theirs: of two types first
+    # in theirs the row for tokens of two types stands before that for tokens of one
     turned = (lambda x: x.flatten(1).flip(0), lambda x: x.flip(0).unflatten(1, (count, -1)))
     return [
         *each(ours, theirs, _PARTS),

@@ -61,7 +61,8 @@ def spec(config: Config) -> Spec:
         raise ValueError("use_bottleneck False is not supported; only True is")
     if narrow == split:
         raise ValueError(
-            f"use_bottleneck_attention {narrow} with key_query_shared_bottleneck {split} is not supported; one must be True"
+            f"use_bottleneck_attention {narrow} with key_query_shared_bottleneck {split} is not supported; "
+            "just one of them must be True"
         )
     if not config["trigram_input"] and config["embedding_size"] == config["hidden_size"]:
         raise ValueError("trigram_input False with an embedding_size as large as hidden_size is not supported")

@@ -62,9 +62,11 @@ _FIELDS = [
 
 
 def _layers(config: Config) -> list[str]:
-    """The kinds of layers, as short a pattern as repeats. Raises ValueError for a kind that we do not have."""
+    """The kinds of layers, as short a pattern as repeats. Raises ValueError for a kind that we do not have, or too few."""
     depth, every = config["num_hidden_layers"], config.get("global_attn_every_n_layers", 3)
     kinds = config.get("layer_types") or [_LOCAL if i % every else _GLOBAL for i in range(depth)]
+    if len(kinds) < depth:
+        raise ValueError(f"layer_types names {len(kinds)} layers, and num_hidden_layers says {depth}")
     if odd := set(kinds) - {_GLOBAL, _LOCAL}:
         raise ValueError(f"layer_types {sorted(odd)} are not supported for ModernBERT; there are: {_GLOBAL}, {_LOCAL}")
     period = next(n for n in range(1, depth + 1) if all(kinds[i] == kinds[i % n] for i in range(depth)))
@@ -74,7 +76,9 @@ def _layers(config: Config) -> list[str]:
 def _base(config: Config, kind: str) -> float:
     """The base of the positions of a kind of layers, as newer and older configs say it."""
     said = (config.get("rope_parameters") or {}).get(kind) or {}
-    if (how := said.get("rope_type", "default")) != "default" or config.get("rope_scaling"):
+    if older := config.get("rope_scaling"):
+        raise ValueError(f"rope_scaling {older} is not supported for ModernBERT")
+    if (how := said.get("rope_type", "default")) != "default":
         raise ValueError(f"rope_type {how!r} of {kind} is not supported for ModernBERT; only 'default' is")
     return float(said.get("rope_theta", config.get(_OLD[kind], _USUAL[kind])))
 

@@ -63,7 +63,7 @@ def dropout_in(field: str) -> Callable[[Spec], Config]:
 
 
 def tokens(dropout: Callable[[Config], float], config: Callable[[Spec], Config] = lambda head: {}) -> Stock:
-    """A classifier of tokens; `config`: head -> the field that says its dropout, where there is one."""
+    """A classifier of tokens; `dropout`: config -> its rate, `config`: head -> the field that says it, where there is one."""
     return Stock(lambda said: heads("token", dropout=dropout(said)), both("head.out", "classifier"), config)
 
 
@@ -101,7 +101,8 @@ def as_choice(classifier: Stock) -> Stock:
 def bert_stocks(prefix: str, field: str = "classifier_dropout", pooler: str = "pooler.dense") -> dict[str, Stock]:
     """BERT's classes, for a family with the same heads and another prefix.
 
-    `field` of the config says a classifier's dropout; "" where it is always the encoder's.
+    `field` of the config says a classifier's dropout; "" where it is always the encoder's. `pooler`: the name of the pooler's
+    layer below the prefix.
     """
     said, rows = dropout_in(field), both("head.pool.dense", prefix + pooler)
     sequence = Stock(

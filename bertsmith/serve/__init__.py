@@ -14,6 +14,7 @@ from types import FrameType
 
 import uvicorn
 
+from bertsmith import adapter
 from bertsmith.engine import Precision
 from bertsmith.model import Model, load
 from bertsmith.serve.app import make_app
@@ -36,7 +37,21 @@ def named(said: Sequence[str]) -> dict[str, str]:
 
 
 def open_all(said: Sequence[str]) -> dict[str, Model]:
-    return {name: load(folder) for name, folder in named(said).items()}
+    """The models by name. An adapter is put onto that one of the others that it was tuned on, and shares its weights."""
+    folders = named(said)
+    whole = {name: load(folder) for name, folder in folders.items() if not (Path(folder) / adapter.FILES[0]).is_file()}
+    return {name: whole[name] if name in whole else _on_its_base(folder, whole) for name, folder in folders.items()}
+
+
+def _on_its_base(folder: str, models: dict[str, Model]) -> Model:
+    """An adapter on its model. Raises ValueError, saying why of each, if it is of none of them."""
+    why = []
+    for name, model in models.items():
+        try:
+            return adapter.load(model, folder)
+        except ValueError as error:
+            why.append(f"; not {name!r}: {error}")
+    raise ValueError(f"{folder} is an adapter: name the model that it was tuned on, too{''.join(why)}")
 
 
 class Server(uvicorn.Server):

@@ -136,6 +136,13 @@ def routes(house: House) -> APIRouter:
         found, _ = await house.ask(request, served, ("pairs",) if body.pairs else ("predict",), items)
         return reply([plain(one, text) for text, one in zip(body.texts, found, strict=True)])
 
+    @router.post("/v1/attention", response_model=bodies.Attended)
+    async def attended(request: Request, body: bodies.Attention) -> Response:
+        """How much each token of one short text reads of each other, by head, in one layer; rows add up to 1."""
+        served = house.find(body.model)
+        (found,), _ = await house.ask(request, served, ("attention", body.layer), [body.inputs])
+        return reply(found)
+
     @router.post("/", response_model=Any)
     async def whatever(request: Request, body: dict[str, Any], model: bodies.ModelName = "") -> Response:
         """What the model is there for, {"inputs": ...}, as a client asks that was given no path (InferenceClient)."""

@@ -116,14 +116,19 @@ class Worker:
         return max(1, min(WAIT, math.ceil(self.tokens / self.rate))) if self.rate else 1
 
     def _work(self) -> None:
-        while True:
-            with self.news:
-                while not self.waiting and not self.closed:
-                    self.news.wait()
-                if not self.waiting:
-                    return
-                batch = self._take()
-            self._answer(batch)
+        while self._go_on():
+            pass
+
+    def _go_on(self) -> bool:
+        """Wait for work and do a batch of it; False if none will come. Nothing of a batch is held while the next is awaited."""
+        with self.news:
+            while not self.waiting and not self.closed:
+                self.news.wait()
+            if not self.waiting:
+                return False
+            batch = self._take()
+        self._answer(batch)
+        return True
 
     def _take(self) -> Batch:
         """The next batch, by the rule at the top of this file. What wants something else moves to the front."""

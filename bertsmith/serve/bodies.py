@@ -75,6 +75,13 @@ class Answers(Body):
     pairs: list[Text] | list[list[Text]] | None = None
 
 
+class Attention(Body):
+    """Ours: which text, and which layer of the encoder."""
+
+    inputs: Text
+    layer: int = Field(1, ge=1, description="From 1, the first behind the embedding.")
+
+
 class Nothing(BaseModel):
     """No parameters."""
 
@@ -196,6 +203,13 @@ class Found(BaseModel):
 class Answered(BaseModel):
     label: Any
     scores: dict[str, float]
+
+
+class Attended(BaseModel):
+    tokens: list[str]
+    layers: int
+    layer: int
+    weights: list[list[list[float]]] = Field(description="[head][reading token][token read]")
 
 
 class Error(BaseModel):

@@ -12,7 +12,9 @@ from bertsmith.model import Model
 from bertsmith.serve.batching import Closed, Full, Job
 from bertsmith.serve.errors import Refused
 from bertsmith.serve.metrics import Meter
-from bertsmith.serve.models import Limits, Served
+from bertsmith.serve.models import Limits, Read, Served, What, as_text
+
+LONG = 20_000  # characters from which texts are read on another thread
 
 
 class House:
@@ -43,36 +45,51 @@ class House:
             served.worker.close()
 
     async def ask(
-        self, request: Request, served: Served, what: tuple[Any, ...], items: Sequence[Any], cut: bool = True
+        self, request: Request, served: Served, what: What, items: Sequence[Any], cut: bool = True
     ) -> tuple[list[Any], int]:
         """(the answers to items, how many tokens were read for them).
 
         Args:
-            what: see `Served.run`.
+            what: see `Served.read`.
             cut: whether a text that is longer than the model reads may be cut. Refused if not, and there is one.
         """
         if len(items) > self.limits.texts:
             raise Refused(
                 413, f"{len(items)} texts in one request; {self.limits.texts} is the most: send them in several"
             )
-        tokens, longest = await served.count(items), served.model.max_length
-        if sum(tokens) > self.limits.tokens:
-            raise Refused(
-                413, f"{sum(tokens)} tokens in one request; {self.limits.tokens} is the most: send fewer texts"
-            )
-        if not cut and (long := [i for i, n in enumerate(tokens) if n > longest]):
-            raise Refused(
-                413, f"text {long[0]} has {tokens[long[0]]} tokens, more than {longest}: shorten it, or truncate=true"
-            )
-        if served.kind not in ("token-classification", "question-answering"):  # these read all of a text, in windows
-            tokens = [min(n, longest) for n in tokens]
+        read = await self._read(served, what, items, cut)
         try:
-            job = served.worker.submit(what, items, tokens)
+            job = served.worker.submit(what, read.items, read.tokens)
         except Full as error:
             raise Refused(429, str(error), {"Retry-After": str(error.seconds)}) from None
         except Closed as error:
             raise Refused(503, str(error), {"Retry-After": "1"}) from None
-        return await self._answers(request, served, job), sum(tokens)
+        return await self._answers(request, served, job), read.total
+
+    async def _read(self, served: Served, what: What, items: Sequence[Any], cut: bool) -> Read:
+        """What is asked about, as the model takes it; long texts on another thread, so that others are served meanwhile.
+
+        Refused, if they cannot be read, or have too many tokens; such as may have are counted before more is done with them.
+        """
+        if not items:
+            return Read([], [], 0)
+        size = sum(len(as_text(item)) for item in items)
+        if size > self.limits.tokens:
+            self._check(sum(await asyncio.to_thread(served.count, items)))
+        try:
+            if size < LONG:
+                read = served.read(what, items, cut)
+            else:
+                read = await asyncio.to_thread(served.read, what, items, cut)
+        except ValueError as error:
+            said = " ".join(str(error).split()).replace("on_long='truncate'", "truncate=true")
+            raise Refused(400 if cut else 413, said) from None
+        self._check(read.total)
+        return read
+
+    def _check(self, tokens: int) -> None:
+        if tokens > self.limits.tokens:
+            raise Refused(413, f"{tokens} tokens in one request; {self.limits.tokens} is the most: send fewer texts")
 
     async def _answers(self, request: Request, served: Served, job: Job) -> list[Any]:
         """Wait for a job: until it is done, its time is up, or its client has gone, when its work is forgotten."""

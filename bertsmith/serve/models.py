@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from bertsmith.coding import Row
 from bertsmith.engine import Precision
 from bertsmith.model import Model
+from bertsmith.serve.attention import MOST, attention
 from bertsmith.serve.batching import Worker
 from bertsmith.serve.errors import Refused
 from bertsmith.serve.metrics import Meter
 
 CLASSIFIES = ("single_label", "multi_label", "ordinal", "regression")
-LONG = 20_000  # characters from which texts are counted on another thread, so that others are served meanwhile
+
+What = tuple[Any, ...]  # what is asked of a model: a word, and settings
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,21 @@ class Limits:
     batch: int = 4096
     waiting: int = 1 << 18
     seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class Read:
+    """What a request asks about, as its model takes it.
+
+    Attributes:
+        items: one for each that was sent: a text or pair, or what became of it (see `Served.read`).
+        tokens: that the model reads for each.
+        total: of all, before anything was cut.
+    """
+
+    items: Sequence[Any]
+    tokens: list[int]
+    total: int
 
 
 class Served:
@@ -66,31 +83,51 @@ class Served:
                 400, f"the model {self.name!r} does {self.kind}, not {kind}: ask another (GET /info lists them)"
             )
 
-    def run(self, what: Any, items: list[Any]) -> list[Any]:
-        """The answers to items: texts for ("encode",) and ("fill", top), (text, second) for ("predict",) and ("pairs",)."""
+    def read(self, what: What, items: Sequence[Any], cut: bool) -> Read:
+        """Items as `run` takes them. Texts are tokenized here, and not again.
+
+        Args:
+            what: ("encode",), ("fill", top) or ("attention", layer) of texts; ("predict",) or ("pairs",) of (text, second).
+            cut: whether a text that is longer than the model reads may be cut.
+
+        Raises ValueError if it may not be and there is one; Refused if it is too long for its attention to be shown.
+        """
+        coder = self.model.coder(0, "truncate" if cut else "error")
+        if what[0] in ("predict", "pairs"):
+            assert self.task is not None
+            texts, seconds = (list(x) for x in zip(*items, strict=True))
+            found: list[list[Row]] = [[] for _ in texts]
+            for row in self.task.rows(coder, texts, seconds if what[0] == "pairs" else None, None):
+                found[row.example].append(row)
+            tokens = [sum(map(len, rows)) for rows in found]
+            return Read(found, tokens, sum(tokens) + coder.lost)
+        codes = coder.encode(items)
+        if what[0] == "attention" and any(len(code) > MOST for code in codes):
+            raise Refused(413, f"attention is shown of texts of {MOST} tokens at the most: send a shorter one")
+        return Read(list(zip(items, codes, strict=True)), [len(code) for code in codes], coder.seen)
+
+    def run(self, what: What, items: list[Any]) -> list[Any]:
+        """The answers to what `read` made of items."""
         how, *more = what
+        if how in ("predict", "pairs"):
+            assert self.task is not None
+            rows = [replace(row, example=i) for i, rows in enumerate(items) for row in rows]
+            parts = dict(self.model.parts(self.task, rows, self.precision))
+            return self.task.answers([parts[i] for i in range(len(items))])
+        texts, codes = (list(x) for x in zip(*items, strict=True))
         if how == "encode":
-            return list(self.model.encode(items, precision=self.precision))
+            return list(self.model.pooled(codes, self.model.pooling, self.precision))
         if how == "fill":
-            return self.model.fill(items, more[0], self.precision)
-        texts, seconds = (list(x) for x in zip(*items, strict=True))
-        found = self.model.predict(texts, seconds if how == "pairs" else None, precision=self.precision)
-        assert isinstance(found, list)
-        return found
+            return self.model.filled(texts, codes, more[0], self.precision)
+        return [attention(self.model, code, more[0]) for code in codes]
 
     def warm(self) -> None:
         """Ask it once, so that what is decided at the first use is decided before anybody waits."""
         self.model.encode(["a b c"], precision=self.precision)
 
-    async def count(self, items: Sequence[Any]) -> list[int]:
+    def count(self, items: Sequence[Any]) -> list[int]:
         """Tokens of each item, special tokens included, before anything is cut."""
-        texts = [item if isinstance(item, str) else _as_text(item) for item in items]
-        if sum(map(len, texts)) < LONG:
-            return self._count(texts)
-        return await asyncio.to_thread(self._count, texts)
-
-    def _count(self, texts: list[str]) -> list[int]:
-        return [len(code) for code in self.model.tokenizer.encode_batch_fast(texts)]
+        return [len(code) for code in self.model.tokenizer.encode_batch_fast([as_text(item) for item in items])]
 
     def about(self) -> dict[str, Any]:
         """What is said of it at /info."""
@@ -100,8 +137,10 @@ class Served:
         return found | {"promise": self.precision} | model.engine.about(self.precision)
 
 
-def _as_text(item: tuple[str, Any]) -> str:
-    """A text and what is asked with it, for counting: a second text, a list of choices, or nothing."""
+def as_text(item: Any) -> str:
+    """An item as one text, for counting: a text, or one and what is asked with it (a second text, a list of choices)."""
+    if isinstance(item, str):
+        return item
     text, second = item
     if second is None:
         return text

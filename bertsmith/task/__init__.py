@@ -70,6 +70,10 @@ class Task:
         """Settings of this task that are read off the training labels (the mean of what is predicted)."""
         return {}
 
+    def starts(self, raw: list[Any]) -> Tensor | None:
+        """float32 [outputs]: where the biases of a linear head's outputs start, from the training labels; None: at 0."""
+        return None
+
     def chosen(self, parts: list[list[Any]], raw: list[Any]) -> dict[str, Any]:
         """Settings of this task that are chosen on the validation split, from what is kept of its rows (a threshold)."""
         return {}

@@ -83,7 +83,10 @@ def _class_for(model: Holder, method: Method, head: bool) -> StockClass:
     if made is None and (top is None or not tensors(top)):
         made = find_class(model, None)
     if made is None:
-        raise ValueError("no stock class holds this encoder with this head, so peft has no names for its layers")
+        raise ValueError(
+            "no stock class holds this encoder with this head, so peft has no names for its layers: where the head takes the "
+            "mean of a text, tune with pool='bert' (--pool bert)"
+        )
     return StockClass(made)
 
 
