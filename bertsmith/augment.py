@@ -27,6 +27,7 @@ from bertsmith.data.table import write_rows
 from bertsmith.draw import draw, numpy_rng
 from bertsmith.evaluate import score_examples
 from bertsmith.examples import Examples
+from bertsmith.jieba import from_text, to_text
 from bertsmith.linear import tensors
 from bertsmith.masking import masking as maskings
 from bertsmith.model import Model
@@ -122,7 +123,7 @@ def learn(
     if model.head is None or not model.head.speaks:
         raise ValueError("this model has no masked-LM head: open a pre-trained one (BertForMaskedLM)")
     names = tasks("single_label").build([]).names(examples.label)
-    said, tokenizer = {name: name for name in names}, Tokenizer.from_str(model.tokenizer.to_str())
+    said, tokenizer = {name: name for name in names}, from_text(to_text(model.tokenizer))
     if how == "expand":
         said = {name: f"[={name}]" for name in names}
         # a space behind it belongs to it, so that the text begins as it would alone

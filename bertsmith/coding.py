@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from tokenizers import Encoding, Tokenizer
 from torch import Tensor
 
+from bertsmith.jieba import from_text, to_text
 from bertsmith.layout import Layout
 
 OnLong = Literal["truncate", "error"]
@@ -31,7 +32,7 @@ def cutter(
     """
     copies, key = _COPIES.setdefault(tokenizer, {}), (most, stride, strategy, direction)
     if key not in copies:
-        one = Tokenizer.from_str(tokenizer.to_str())
+        one = from_text(to_text(tokenizer))
         if most:
             one.enable_truncation(most, stride=stride, strategy=strategy, direction=direction)
         else:

@@ -24,6 +24,7 @@ from bertsmith.engine import Engine, Precision
 from bertsmith.files import write_atomic
 from bertsmith.head import Head
 from bertsmith.hf import hub
+from bertsmith.jieba import from_text, to_text
 from bertsmith.kernels import undrawn
 from bertsmith.layout import Layout
 from bertsmith.learner import build
@@ -102,7 +103,7 @@ class Model:
         self.report: dict[str, Any] = report or {}
         self.origin: dict[str, Any] = origin or {}
         self.long, self.said_pooling = "head", ""
-        self.tokenizer = Tokenizer.from_str(tokenizer.to_str())
+        self.tokenizer = from_text(to_text(tokenizer))
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
         self._engine: Engine | None = None
@@ -379,7 +380,7 @@ class Model:
             "long": self.long,
             "report": self.report,
         }
-        write_atomic(folder / "tokenizer.json", self.tokenizer.to_str(pretty=True))
+        write_atomic(folder / "tokenizer.json", to_text(self.tokenizer, pretty=True))
         if config:
             config |= _labels_of(self.labels, self.task)
             held = hf.write(config, held)

@@ -27,6 +27,7 @@ from bertsmith.data import data as datas
 from bertsmith.data.table import write_rows
 from bertsmith.draw import draw
 from bertsmith.evaluate import score_examples
+from bertsmith.jieba import to_text
 from bertsmith.learner import build
 from bertsmith.linear import load_tensors
 from bertsmith.model import Bundle, Model
@@ -293,5 +294,5 @@ def _digest(model: Model, examples: list[Any], task: Spec, longest: int) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for name, tensor in sorted(model.trained().tensors.items()):
         digest.update(name.encode() + tensor.contiguous().numpy().tobytes())
-    digest.update(json.dumps([examples, task.to_dict(), longest, model.tokenizer.to_str()], default=str).encode())
+    digest.update(json.dumps([examples, task.to_dict(), longest, to_text(model.tokenizer)], default=str).encode())
     return digest.hexdigest()

@@ -67,7 +67,7 @@ CLASSES = {
     "xlm-roberta": "XLMRobertaTokenizer", "camembert": "CamembertTokenizer", "deberta-v2": "DebertaV2Tokenizer",
     "xlnet": "XLNetTokenizer", "big_bird": "BigBirdTokenizer", "rembert": "RemBertTokenizer", "t5": "T5Tokenizer",
 }  # fmt: skip
-# RoFormer's class needs the package rjieba; without it, what it writes is BERT's
+# RoFormer's class is for Chinese words (test_roformer_words.py); without them its tokenizer is BERT's
 SPM = {"albert": "spiece", "big_bird": "spiece", "camembert": "sentencepiece.bpe", "deberta-v2": "spm", "fnet": "spiece",
        "rembert": "sentencepiece", "t5": "spiece", "xlm-roberta": "sentencepiece.bpe", "xlnet": "spiece"}  # fmt: skip
 # one family for each scheme: the others share their tests
@@ -255,14 +255,6 @@ def test_the_comparison_sees_a_wrong_scheme(trained: Path, family: str) -> None:
         assert not alike(of(replace(scheme, greedy=False)), other, PAIRS)
     if scheme.trimmed and scheme.kind == "bpe":
         assert not alike(of(replace(scheme, trimmed=False)), other, TEXTS)
-
-
-def test_chinese_words_of_roformer_are_not_lost_silently(tmp_path: Path) -> None:
-    (tmp_path / "vocab.txt").write_text("\n".join([*BERT.first, "北", "京", "北京", "a"]), encoding="utf-8")
-    with pytest.warns(UserWarning, match="1 Chinese words .北京, ...."):
-        tokenizer = load_tokenizer(tmp_path, "roformer")
-    assert tokenizer.encode("a 北京").tokens == ["[CLS]", "a", "北", "京", "[SEP]"]
-    assert load_tokenizer(tmp_path, "bert").to_str() == tokenizer.to_str()
 
 
 def test_roles_are_told_by_the_content(trained: Path) -> None:

@@ -21,6 +21,7 @@ from bertsmith.bulk.shards import Form, Format
 from bertsmith.bulk.source import Source, open_source
 from bertsmith.bulk.work import Done, How, Worker
 from bertsmith.engine import Precision, check_precision
+from bertsmith.jieba import to_text
 from bertsmith.model import Model, load
 from bertsmith.pool import pool
 from bertsmith.spec import to_plain
@@ -126,7 +127,7 @@ def _what(model: Model, source: Source, how: How, form: Form) -> dict[str, Any]:
         "bertsmith": __version__,
         "weights": digest(model),
         "encoder": _digest(json.dumps(shape, sort_keys=True)),
-        "tokenizer": _digest(model.tokenizer.to_str()),
+        "tokenizer": _digest(to_text(model.tokenizer)),
         "promise": how.precision,
         **about,
         "pooling": how.pooling,

@@ -11,6 +11,8 @@ import re
 import numpy as np
 from tokenizers import Tokenizer
 
+from bertsmith.jieba import from_text, to_text
+
 WORDS = 1 << 19  # entries, and
 CHARACTERS = 1 << 22  # characters of keys, that the memory of words may hold between two calls
 ATOM = re.compile(r"[A-Za-z0-9]+|[^A-Za-z0-9]")
@@ -86,9 +88,9 @@ def unspelt(tokenizer: Tokenizer) -> Tokenizer:
 
     A Unigram model holds them as pieces of probability 1: it would take "</s>" in a page of HTML for the end of a text.
     """
-    spec = json.loads(tokenizer.to_str())
+    spec = json.loads(to_text(tokenizer))
     if spec["model"].get("type") != "Unigram":
-        return Tokenizer.from_str(tokenizer.to_str())
+        return from_text(to_text(tokenizer))
     special = {token["content"] for token in spec.get("added_tokens", []) if token["special"]}
     spec["added_tokens"], spec["post_processor"] = [t for t in spec["added_tokens"] if not t["special"]], None
     vocab = spec["model"]["vocab"]
@@ -98,7 +100,7 @@ def unspelt(tokenizer: Tokenizer) -> Tokenizer:
 
 def splits_at_spaces(tokenizer: Tokenizer) -> bool:
     """Whether tokenising "a b" is tokenising "a", then "b": so it is for WordPiece in BERT's pipeline."""
-    spec = json.loads(tokenizer.to_str())
+    spec = json.loads(to_text(tokenizer))
     normalizer = spec.get("normalizer") or {"type": "BertNormalizer"}
     pre_tokenizer = spec.get("pre_tokenizer") or {}
     return (

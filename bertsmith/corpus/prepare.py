@@ -21,6 +21,7 @@ from bertsmith.corpus.read import documents
 from bertsmith.corpus.skips import Skips, told
 from bertsmith.corpus.sources import STDIN, sources
 from bertsmith.files import sweep, write_atomic
+from bertsmith.jieba import from_text, to_text
 from bertsmith.tokenizer.load import load_tokenizer, special_ids
 
 FORMAT = 1
@@ -75,7 +76,7 @@ def prepare(
         finished = _resume(folder, plan, again)
         if finished is not None:
             return finished
-        write_atomic(folder / TOKENIZER, built.to_str(pretty=True))
+        write_atomic(folder / TOKENIZER, to_text(built, pretty=True))
         skips = Skips()
         count = len(os.sched_getaffinity(0)) if workers is None else workers
         text = chunks(documents(files, skips, field), chunk)
@@ -91,7 +92,7 @@ def prepare(
 
 def _plan(files: list[str], tokenizer: Tokenizer, field: str, chunk: int) -> dict[str, Any]:
     """What a run is: two calls with the same plan make the same shards."""
-    content = tokenizer.to_str().encode()
+    content = to_text(tokenizer).encode()
     return {
         "format": FORMAT,
         "inputs": [
@@ -196,7 +197,7 @@ def _encode_all(
             note(piece.number, write_shard(piece, encoder, folder, record_of(piece)))
         return [records[number] for number in sorted(records)]
 
-    pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(tokenizer.to_str(),))
+    pool = ProcessPoolExecutor(workers, initializer=_begin, initargs=(to_text(tokenizer),))
     waiting: dict[Future[dict[str, Any]], int] = {}
     try:
         for piece in missing():
@@ -226,7 +227,7 @@ def _begin(tokenizer: str) -> None:
     global _encoder
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     die_with_parent()
-    _encoder = Encoder(Tokenizer.from_str(tokenizer))
+    _encoder = Encoder(from_text(tokenizer))
 
 
 def _work(piece: Chunk, folder: Path, record: Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from bertsmith.export import hf, onnx, openvino, parity, sentence_transformers, 
 from bertsmith.export.graph import Asked, Graph, batches, makes_vector
 from bertsmith.export.target import Made
 from bertsmith.files import atomic_dir, write_atomic
+from bertsmith.jieba import to_text
 from bertsmith.linear import bake
 from bertsmith.model import Bundle, Model
 from bertsmith.spec import to_plain
@@ -71,7 +72,7 @@ def export(model: Model, to: str, out: Path | str, embedding: bool = False, norm
                 f"{json.dumps(found['outputs'])} where {parity.TOLERANCE:g} is allowed"
             )
         about = _about(model, asked, made) | {"target": to, "weights": digest(model), "parity": found}
-        write_atomic(folder / "tokenizer.json", model.tokenizer.to_str(pretty=True))
+        write_atomic(folder / "tokenizer.json", to_text(model.tokenizer, pretty=True))
         write_atomic(folder / ABOUT, json.dumps(about, indent=1))
     return about
 

@@ -4,8 +4,9 @@ from bertsmith.head import head as heads
 from bertsmith.hf import Config, Row, Stock, act_of, both, each
 from bertsmith.hf.bert import ROWS, bert_encoder
 from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, at, config_of, spec_of
-from bertsmith.hf.stocks import NO_HEAD, SPANS, as_choice, lm_norm, lm_rows, tokens, told
+from bertsmith.hf.stocks import NO_HEAD, SPANS, as_choice, lm_rows, tokens, told
 from bertsmith.mixer import mixer
+from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
 from bertsmith.position import position
 from bertsmith.spec import Spec
@@ -13,6 +14,11 @@ from bertsmith.spec import Spec
 TERMS = ("c2p", "p2c")
 SHARE = ["**.mixer.position.table", "**.mixer.position.norm"]
 UNUSED = ("position_ids", "cls.predictions.decoder.", "mask_predictions.", "embeddings.position_embeddings")
+
+
+def _lm_norm(config: Config) -> Spec:
+    """Theirs where the config is silent, not BERT's."""
+    return norm("layer", eps=config.get("layer_norm_eps", 1e-7))
 
 
 def terms_of(config: Config) -> list[str]:
@@ -141,7 +147,7 @@ SEQUENCE = Stock(classifier, _CLASSIFIER.rows, _CLASSIFIER.config)
 STOCKS = {
     "Model": NO_HEAD,
     "ForMaskedLM": Stock(
-        lambda config: heads("masked_lm", norm=lm_norm(config), act=act_of(config.get("hidden_act", "gelu"))),
+        lambda config: heads("masked_lm", norm=_lm_norm(config), act=act_of(config.get("hidden_act", "gelu"))),
         lm_head_rows,
     ),
     "ForSequenceClassification": SEQUENCE,

@@ -11,8 +11,8 @@ normaliser of their SentencePiece model.
 
 ModernBERT and EuroBERT have no tokenizer class; theirs is always a tokenizer.json, and the scheme is for training only.
 RoFormer's class finds the Chinese words of its vocabulary with the dictionary of the package rjieba, which no tokenizer.json
-can hold. That is not done here: each Chinese character stands alone, as there where the vocabulary lacks the word, and
-letters with marks are not cut off from the word as they are there.
+can hold: see `bertsmith.jieba`. Where the vocabulary has no such words the tokenizer is BERT's, and letters with marks are
+not cut off from the word as they are there.
 
 The reference has faults that are not copied: FNet's class makes no template of a .model, RemBERT's class loses its own
 there, and ALBERT's, RemBERT's and T5's take the unknown piece to have a fixed number whatever the model says.
@@ -54,7 +54,7 @@ class Scheme:
         prefix: a space before the first word.
         punctuation: punctuation marks stand alone (DeBERTa-v2).
         words: the expression that cuts text into words (BPE); "" for GPT-2's.
-        dictionary: Chinese words of the vocabulary ought to be found with a dictionary, and are not (RoFormer).
+        dictionary: Chinese words of the vocabulary are found with a dictionary (RoFormer).
         spm: how many of a SentencePiece model's first pieces `before` stands for (Unigram).
         before: tokens in front of a SentencePiece model's pieces; then `last` stands behind them.
     """

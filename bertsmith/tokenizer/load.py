@@ -2,7 +2,6 @@
 SentencePiece model."""
 
 import json
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import BPE, WordPiece
 
+from bertsmith.jieba import chinese_words, cut_words, marked
 from bertsmith.tokenizer.families import (
     BERT,
     CLASSES,
@@ -38,18 +38,21 @@ FORMS = "a tokenizer.json, a vocab.txt, a vocab.json with merges.txt, or a Sente
 def load_tokenizer(path: str | Path, family: str = "") -> Tokenizer:
     """The tokenizer of a folder (its tokenizer.json, else what there is of `NAMES`) or of one of these files.
 
-    A tokenizer.json is taken as it is. A bare vocabulary becomes the tokenizer of its family, which is `family` if given,
-    else what a `tokenizer_config.json` or `config.json` beside it says, else for a vocab.txt and a vocab.json guessed
-    from its special tokens. Case, accents and names of tokens are read from the tokenizer_config.json; a vocab.txt whose
-    case nothing tells is taken to be lower case if no token begins with a capital ASCII letter.
+    A tokenizer.json is taken as it is, but that RoFormer's finds its Chinese words (see `bertsmith.jieba`). A bare
+    vocabulary becomes the tokenizer of its family, which is `family` if given, else what a `tokenizer_config.json` or
+    `config.json` beside it says, else for a vocab.txt and a vocab.json guessed from its special tokens. Case, accents
+    and names of tokens are read from the tokenizer_config.json; a vocab.txt whose case nothing tells is taken to be lower
+    case if no token begins with a capital ASCII letter.
 
     Args:
-        family: "roberta", "xlm-roberta", ... (see `families.FAMILIES`); not asked for a tokenizer.json.
+        family: "roberta", "xlm-roberta", ... (see `families.FAMILIES`); of a tokenizer.json it says no more than whether
+            it finds Chinese words.
 
     Raises:
         FileNotFoundError: nothing there.
         ValueError: a file that is none of these, a vocabulary without a special token, or a family that nothing tells;
             the message says which.
+        ImportError: it finds Chinese words, and rjieba is absent; it says what to install.
     """
     given = Path(path)
     file = given
@@ -84,6 +87,9 @@ def _from_json(file: Path, family: str) -> Tokenizer:
         tokenizer = Tokenizer.from_str(text)
     except Exception as error:  # the tokenizers library raises plain Exception
         raise ValueError(f"{file} is not a tokenizer.json of the tokenizers library: {error}") from error
+    scheme = _said(file, family, _config(file, "tokenizer_config.json"))
+    if marked(tokenizer) or (scheme is not None and _has_words(tokenizer, scheme)):
+        cut_words(tokenizer)
     special_ids(tokenizer, ("pad", "sep"))
     return tokenizer
 
@@ -106,15 +112,17 @@ def _from_words(file: Path, family: str) -> Tokenizer:
     if missing := [scheme.names[role] for role in ROLES if scheme.names[role] not in vocabulary]:
         name = "BERT vocab.txt" if scheme.names == BERT.names else "vocab.txt of this family"
         raise ValueError(f"{file} is not a {name}: {', '.join(missing)} not in it (one token a line is expected)")
-    if scheme.dictionary and (words := [t for t in tokens if len(t) > 1 and all("一" <= c <= "鿿" for c in t)]):
-        warnings.warn(
-            f"{file}: {len(words)} Chinese words ({words[0]}, ...) will not be found: that takes the dictionary of jieba, "
-            "which is not used here; each Chinese character stands alone",
-            stacklevel=3,
-        )
     if not isinstance(config.get("do_lower_case"), bool):
         scheme = replace(scheme, lowercase=not any("A" <= token[0] <= "Z" for token in tokens if token))
-    return _with_added(assemble(scheme, WordPiece(vocabulary, unk_token=scheme.names["unk"])), config)
+    tokenizer = _with_added(assemble(scheme, WordPiece(vocabulary, unk_token=scheme.names["unk"])), config)
+    if _has_words(tokenizer, scheme):
+        cut_words(tokenizer)
+    return tokenizer
+
+
+def _has_words(tokenizer: Tokenizer, scheme: Scheme) -> bool:
+    """Whether its family finds Chinese words with a dictionary, and its vocabulary has any."""
+    return scheme.dictionary and bool(chinese_words(tokenizer.get_vocab(with_added_tokens=False)))
 
 
 def _from_merges(file: Path, family: str) -> Tokenizer:
