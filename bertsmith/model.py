@@ -437,7 +437,7 @@ def load(source: str | Path, revision: str = "") -> Model:
     model = _assemble(spec, [], head_spec, held, load_tokenizer(folder), task, labels, outputs)
     model.said_pooling, model.origin = _pooling(folder), config
     model.pooling = model.said_pooling or "mean"
-    model.max_length = _max_length(folder, spec)
+    model.max_length = _max_length(folder, spec, config)
     return model
 
 
@@ -562,10 +562,12 @@ def _pooling(folder: Path) -> str:
     return next((ours for ours, theirs in POOLING.items() if said.get(theirs)), "")
 
 
-def _max_length(folder: Path, spec: Spec) -> int:
+def _max_length(folder: Path, spec: Spec, config: dict[str, Any]) -> int:
+    """Tokens of the longest text. Encoders without a table of places (RoFormer) have their class's `max_position_embeddings`,
+    beyond which other libraries cannot read what was made with them."""
     path = folder / "sentence_bert_config.json"
     said = json.loads(path.read_text()).get("max_seq_length") if path.exists() else None
-    return int(min(said or math.inf, _longest(spec)))
+    return int(min(said or math.inf, config.get("max_position_embeddings") or math.inf, _longest(spec)))
 
 
 def _longest(spec: Spec) -> int:

@@ -138,3 +138,14 @@ def test_a_task_is_a_fact_of_each_token_and_0_where_none_is_said():
 
     assert holds(plain.replace("embedding.facts", {"task": 3}))
     assert not holds(plain)
+
+
+def test_an_encoder_without_a_table_of_places_reads_as_far_as_its_class(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.RoFormerConfig(vocab_size=60, hidden_size=16, num_hidden_layers=1, num_attention_heads=2,
+                                         intermediate_size=24, max_position_embeddings=48)  # fmt: skip
+    transformers.RoFormerModel(config).save_pretrained(tmp_path)
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(55))])
+    )
+    assert bertsmith.load(tmp_path).max_length == 48
