@@ -277,7 +277,7 @@ def _stages(
     ]
 
 
-def _start(model: Model, objective: Spec, bias: Tensor | None) -> Trained:
+def _start(model: Model, objective: Spec, bias: Tensor | None = None) -> Trained:
     """The encoder to begin with, its pooler if it has the one that the new head wants (as BERT does), and the biases of a new
     linear head where the task says them."""
     start, inner = model.trained(), objective
