@@ -2,9 +2,9 @@
 
     python benchmarks/loss_curve.py FILE [--steps 2000] [--seeds 3] [--dropout 0.1] [--out results.json]
 
-A BERT of 2 x 128 on the first 200,000 words of a text, WordPiece of 4,000, rows of 64 tokens, 16 a step. What is compared is the
-mean loss of each tenth of the steps: the difference of the two ways with a seed, beside the standard deviation of torch's own
-over the seeds, which is what a difference must be seen against. Both ways draw the same masks of tokens; dropout's differ.
+A BERT of 2 x 128 on the first 200,000 words of a text, WordPiece of 4,000, rows of 64 tokens, 16 a step. What is compared is
+the mean loss of each tenth of the steps: the difference of the two ways with a seed, beside the standard deviation of torch's
+own over the seeds, which is what a difference must be seen against. Both ways draw the same masks of tokens; dropout's differ.
 """
 
 import argparse

@@ -233,6 +233,7 @@ def show(found: dict[str, Any]) -> None:
         "precision used": found["precision"] + (" (with fp32 masters)" if found["precision"] == "bf16" else ""),
         "attention": "; ".join(f"{form}: {said}" for form, said in found["attention"].items()),
         "inference": found["inference"],
+        "training": found["training"],
         "allocator": found["allocator"],
     }
     for key, value in rows.items():

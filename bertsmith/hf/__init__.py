@@ -229,7 +229,12 @@ def to_stock(
                 if same and stock.head(config) == head:
                     return config
         shown = "no head" if head is None else f"{head.slot.name}/{head.kind} with {to_plain(head.args)}"
-        raise ValueError(f"no class of {model_type} holds {shown}; there are: {', '.join(family.stocks)}")
+        hint = (
+            "; their classifiers read BERT's pooler: tune with pool='bert' (--pool bert)"
+            if "pool/mean" in shown
+            else ""
+        )
+        raise ValueError(f"no class of {model_type} holds {shown}; there are: {', '.join(family.stocks)}{hint}")
     raise ValueError(f"{model_type} cannot hold {found}")
 
 
