@@ -113,7 +113,7 @@ def markdown() -> str:
                 one["says"],
                 source(one["paper"]),
                 ", ".join(settings),
-                ", ".join(one["recipes"]),
+                _few(one["recipes"]),
             )
             lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
@@ -124,6 +124,11 @@ def _brief(value: Any) -> str:
     if isinstance(value, dict) and "kind" in value:
         return value["kind"]
     return json.dumps(value)
+
+
+def _few(recipes: list[str]) -> str:
+    """The first names, and how many more; `bertsmith methods --json` has all."""
+    return ", ".join(recipes[:4]) + (f" and {len(recipes) - 4} more" if len(recipes) > 4 else "")
 
 
 def show(found: list[dict[str, Any]]) -> None:
