@@ -3,10 +3,11 @@
 B rows, N heads, T tokens, S tokens read, H head width.
 """
 
+import copy
 import ctypes
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -26,6 +27,7 @@ _draws: ContextVar[torch.Generator | None] = ContextVar("draws", default=None)
 _force: ContextVar[str] = ContextVar("force", default="")
 _start: ContextVar[bool] = ContextVar("start", default=True)
 _piecewise: ContextVar[bool] = ContextVar("piecewise", default=False)
+_recompute: ContextVar[bool] = ContextVar("recompute", default=False)
 
 
 def attention(
@@ -82,6 +84,21 @@ def piecewise() -> Iterator[None]:
         yield
     finally:
         _piecewise.reset(token)
+
+
+def recomputes() -> bool:
+    """Whether a layer keeps its input alone, and is run again in the backward pass (see `fused/again.py`)."""
+    return _recompute.get() and torch.is_grad_enabled()
+
+
+@contextmanager
+def recomputing(on: bool = True) -> Iterator[None]:
+    """Layers that run inside are run again in the backward pass: less memory, more time."""
+    token = _recompute.set(on)
+    try:
+        yield
+    finally:
+        _recompute.reset(token)
 
 
 def _eager(q_BNTH: Tensor, k_BNSH: Tensor, v_BNSH: Tensor, mask: Tensor | None, scale: float, p: float) -> Tensor:
@@ -238,6 +255,26 @@ def seeded(seed: int, *what: int | str) -> Iterator[None]:
     finally:
         _bits.reset(bits)
         _draws.reset(draws)
+
+
+def drawn() -> Callable[[], AbstractContextManager[None]]:
+    """Contexts in which what `seeded` opened draws once more what it will draw from here on."""
+    bits, draws = copy.deepcopy(_bits.get()), _draws.get()
+    state = None if draws is None else draws.get_state()
+
+    @contextmanager
+    def same() -> Iterator[None]:
+        tokens = (
+            _bits.set(copy.deepcopy(bits)),
+            _draws.set(None if state is None else torch.Generator().set_state(state)),
+        )
+        try:
+            yield
+        finally:
+            _bits.reset(tokens[0])
+            _draws.reset(tokens[1])
+
+    return same
 
 
 @contextmanager

@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bertsmith import tap
 from bertsmith.encoder import Encoder
 from bertsmith.init import initialise
 from bertsmith.kernels import seeded, undrawn
 from bertsmith.linear import apply_changes
-from bertsmith.objective import Objective
+from bertsmith.objective import Batch, Objective
 from bertsmith.optim import Optim
 from bertsmith.spec import Spec
 
@@ -21,6 +22,17 @@ class Learner(nn.Module):
     def __init__(self, encoder: Encoder, objective: Objective):
         super().__init__()
         self.encoder, self.objective = encoder, objective
+
+    def begin_step(self, progress: float) -> None:
+        """Every piece that changes as training goes on (`tap.Stepped`) takes its step; 1.0 is the end of the stage."""
+        for module in self.modules():
+            if isinstance(module, tap.Stepped):
+                module.step(progress)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """What the objective asks, and what pieces say."""
+        with tap.heard() as extra:
+            return self.objective(self.encoder, batch)["loss"] + sum(extra.values())
 
 
 class Masters:

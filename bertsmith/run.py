@@ -38,6 +38,7 @@ class Run:
     workers: int = 1
     log_every: int = 20
     save_seconds: float = 120.0
+    recompute: bool = False  # layers run again in the backward pass: the memory of one layer, a third more time
     save_steps: int = 0  # also every so many steps; 0: by time only
 
     def to_dict(self) -> dict[str, Any]:

@@ -7,14 +7,16 @@ at any moment goes on from its newest checkpoint to bit-identical weights (budge
 import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from bertsmith import checkpoint, fused, kernels, tap
+from bertsmith import checkpoint, fused, kernels
 from bertsmith.budget import Budget
 from bertsmith.checkpoint import Trained
 from bertsmith.cost import step_flops
@@ -22,7 +24,7 @@ from bertsmith.diagnose import bad_number
 from bertsmith.doctor import choose_precision, matmul_rate, threads
 from bertsmith.draw import draw
 from bertsmith.encoder import Encoder
-from bertsmith.files import write_atomic
+from bertsmith.files import alone, write_atomic
 from bertsmith.layout import Layout
 from bertsmith.learner import Learner, Masters, build
 from bertsmith.linear import apply_changes, leave, load_tensors, tensors
@@ -45,10 +47,16 @@ def train(run: Run, out: Path | str, start: Trained | None = None, progress: boo
         what was trained, in fp32; `build` and `load_tensors` make modules of it, `bertsmith.load(out)` a Model.
 
     Raises:
-        ValueError: `out` holds another run, or a setting is off.
+        ValueError: `out` holds another run, another process trains into it, or a setting is off.
         FloatingPointError: a bad number, naming step and module; the last good checkpoint is kept.
     """
     out, world = Path(out), World.join()
+    out.mkdir(parents=True, exist_ok=True)
+    with alone(out / ".lock") if world.rank == 0 else nullcontext():
+        return _train(run, out, start, world, progress)
+
+
+def _train(run: Run, out: Path, start: Trained | None, world: World, progress: bool) -> Trained:
     torch.set_num_threads(max(1, threads() // world.size))
     kernels.keep_memory()
     precision = _settle(run, out, world)
@@ -69,7 +77,6 @@ def _settle(run: Run, out: Path, world: World) -> str:
     plain = run.to_dict()
     path = out / "run.json"
     if world.rank == 0:
-        out.mkdir(parents=True, exist_ok=True)
         checkpoint.clean(out)
         if path.exists():
             old, tells = json.loads(path.read_text()), ("encoder", "stages", "seed")
@@ -117,7 +124,8 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
     load_tensors(learner, now.tensors)
     learner, select = learner.to(device).train(), stage.select.build()
     masters = Masters(learner, precision)
-    layers = {"layers": fused.about(learner.encoder.layers)} if precision == "bf16" and device.type == "cpu" else {}
+    compiled = precision == "bf16" and device.type == "cpu"
+    once: dict[str, Any] = {"layers": fused.about(learner.encoder.layers)} if compiled else {}
     names = [n for n, p in masters.fp32.items() if select(n, p)]
     for n, p in masters.live.items():
         p.requires_grad_(n in names)
@@ -133,13 +141,15 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
     feed = batches(source, learner.objective.corruption(), run.seed, run.workers, world.rank, world.size)
     encoder, objective, peak = learner.encoder, learner.objective, matmul_rate(precision)
     since, saved, meter = time.monotonic(), time.monotonic(), Meter()
+    said: dict[str, int] = {}
     while (done := budget.progress(now.spent)) < 1.0:
         micro = [_to(next(feed), device) for _ in range(stage.accumulate // world.size)]
+        if not said:
+            said = _activations(run, now, learner, micro[0], done, world.rank)
+            once["activation_bytes"] = said
+            bar.say("activations of a micro-batch: {kept:,} bytes, {recomputed:,} with recompute".format(**said))
         with kernels.seeded(run.seed, now.stage, now.step, "structure"):
-            for module in learner.modules():
-                if isinstance(module, tap.Stepped):
-                    module.step(done)
-
+            learner.begin_step(done)
         gradients = partial(_gradients, run, now, learner, masters, optimiser, names, micro, world, meter)
         loss = optimiser.step(gradients, plan.factor(done))
         masters.write(names, optimiser)
@@ -154,8 +164,8 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
         if now.step % run.log_every == 0 or over:
             line = meter.line(peak * world.size)
             log.say({"stage": now.stage, "step": now.step, "progress": budget.progress(now.spent),
-                     "lr": optimiser.torch.param_groups[0]["lr"], "all_tokens": now.tokens, **line, **layers})  # fmt: skip
-            layers = {}  # said once
+                     "lr": optimiser.rate(), "all_tokens": now.tokens, **line, **once})  # fmt: skip
+            once = {}
             note = f"loss {line['loss']:.3f}  {line['tokens_per_s']:,.0f} tokens/s"
             bar.move(budget.progress(now.spent), f"stage {now.stage + 1}/{len(run.stages)}", note)
         due = run.save_steps and now.step % run.save_steps == 0
@@ -184,14 +194,27 @@ def _gradients(
     """Set the masters' gradients to the mean over micro-batches and ranks, clipped; the mean loss of this rank."""
     total, clip = 0.0, run.stages[now.stage].clip
     for i, batch in enumerate(micro):
-        with kernels.seeded(run.seed, now.stage, now.step, i, world.rank), tap.heard() as extra:
-            loss = learner.objective(learner.encoder, batch)["loss"] + sum(extra.values())
+        with kernels.seeded(run.seed, now.stage, now.step, i, world.rank), kernels.recomputing(run.recompute):
+            loss = learner.loss(batch)
             (loss / len(micro)).backward()
             total += loss.item() / len(micro)
     meter.norm = masters.clip(names, clip or math.inf, optimiser, world.mean_)
     if not math.isfinite(total + meter.norm):
         raise FloatingPointError(bad_number(learner, micro, now, run.seed, world.rank))
     return total
+
+
+def _activations(run: Run, now: Trained, learner: Learner, batch: Batch, done: float, rank: int) -> dict[str, int]:
+    """Bytes that the forward pass of a micro-batch keeps for the backward one, without and with `recompute`."""
+
+    def forward() -> Tensor:
+        with kernels.seeded(run.seed, now.stage, now.step, "structure"):
+            learner.begin_step(done)
+        with kernels.seeded(run.seed, now.stage, now.step, 0, rank):
+            return learner.loss(batch)
+
+    kept = fused.measured(learner, forward)
+    return {"kept": kept.whole, "recomputed": kept.recomputed}
 
 
 def _gather(now: Trained, learner: Learner, masters: Masters, optimiser: Optim, log: Log) -> Trained:
@@ -204,9 +227,7 @@ def _leave(stage: Stage, now: Trained, run: Run) -> Trained:
     """The end of a stage: every piece takes its last step, and its changes are kept, baked or dropped."""
     learner = build(now.encoder, now.changes, stage.objective, draw(run.seed, "stage", now.stage), known=now.tensors)
     load_tensors(learner, now.tensors)
-    for module in learner.modules():
-        if isinstance(module, tap.Stepped):
-            module.step(1.0)
+    learner.begin_step(1.0)
     leave(learner.encoder, stage.changes, stage.leave)
     left = {k: v.detach() for k, v in tensors(learner).items()}
     moments = {k: v for k, v in now.moments.items() if k.rpartition("/")[0] in left}

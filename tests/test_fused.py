@@ -51,6 +51,16 @@ SHAPES = {
         "blocks__0__mixer__position": ROPE,
         "blocks__0__ffn": {"kind": "ffn/glu", "hidden": 128, "act": "silu", "bias": True, "out_bias": True},
     },
+    "mpnet": {"blocks__0__mixer__position": {"kind": "position/t5_buckets"}},
+    "t5": {
+        "blocks__0__mixer__position": {"kind": "position/t5_buckets", "buckets": 8, "far": 20},
+        "blocks__0__ffn": {"kind": "ffn/glu", "hidden": 96, "act": "gelu_tanh"},
+        "blocks__0__residual": {"kind": "residual/pre", "norm": {"kind": "norm/rms"}},
+    },
+    "mosaicbert": {
+        "blocks__0__mixer__position": {"kind": "position/alibi"},
+        "blocks__0__ffn": {"kind": "ffn/glu", "hidden": 96, "out_bias": True},
+    },
 }
 
 
@@ -109,7 +119,8 @@ def same(got, want, norm=NORM, angle=ANGLE):
             assert not a.any(), name
             continue
         assert torch.dot(a, b) > angle * a.norm() * b.norm(), name
-        assert abs(a.norm() / b.norm() - 1) < norm, name
+        # the slopes of a query's scores sum to 0: what is left in a bucket of distances is small beside their rounding
+        assert abs(a.norm() / b.norm() - 1) < (5 * norm if "position.table" in name else norm), name
 
 
 @pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
@@ -126,15 +137,16 @@ def test_outputs_and_gradients_are_those_of_fp32(change, rows):
 
 
 def test_texts_longer_than_a_block_of_queries_and_a_window_that_leaves_some_out():
-    for change in ({}, SHAPES["modernbert"]):
+    for change in ({}, SHAPES["modernbert"], SHAPES["mpnet"]):
         layer, layout = layer_of(change), packed(((300, 41), (350,)))
         x, dy = given(layout, 64)
         want = went(copy.deepcopy(layer), layout, x.float(), dy.float())
         same(went(layer.bfloat16(), layout, x, dy), want)
 
 
-def test_it_is_nearer_to_fp32_than_torch_in_bf16_is():
-    layer, layout = layer_of({}), packed(((64,),) * 4)
+@pytest.mark.parametrize("change", [{}, SHAPES["t5"]], ids=["bert", "t5"])
+def test_it_is_nearer_to_fp32_than_torch_in_bf16_is(change):
+    layer, layout = layer_of(change), packed(((64,),) * 4)
     x, dy = given(layout, 64)
     want = went(copy.deepcopy(layer), layout, x.float(), dy.float())
     ours = went(copy.deepcopy(layer).bfloat16(), layout, x, dy)
@@ -146,7 +158,8 @@ def test_it_is_nearer_to_fp32_than_torch_in_bf16_is():
 
 def test_dropout_drops_the_same_in_both_passes():
     p, heads, dim, key = 0.25, 2, 64, 77
-    layer, layout = layer_of({"blocks__0__residual__dropout": p, "blocks__0__mixer__dropout": p}), packed(((20, 12),))
+    rates = {f"blocks__0__{part}__dropout": p for part in ("residual", "mixer", "ffn")}
+    layer, layout = layer_of(rates), packed(((20, 12),))
     x, dy = given(layout, dim)
     tokens = 32
 
@@ -154,6 +167,7 @@ def test_dropout_drops_the_same_in_both_passes():
         return torch.from_numpy(step.mask(key, site, p, first, n))
 
     streams = [drop(site, 0, tokens * dim // 16).view(tokens, dim) for site in (1, 2)]
+    inner = drop(3, 0, tokens * layer.ffn.up.weight.shape[0] // 16).view(tokens, -1)
     kept = [float((m > 0).float().mean()) for m in streams]
     assert all(abs(share - (1 - p)) < 0.03 for share in kept) and not torch.equal(*streams)
     assert {round(float(v), 4) for v in streams[0].unique()} == {0.0, round(1 / (1 - p), 4)}
@@ -169,7 +183,8 @@ def test_dropout_drops_the_same_in_both_passes():
                 out[n, start:end] = (weights[n] * torch.stack(rows)) @ v[n, start:end]
         y = m.out(out.transpose(0, 1).reshape(tokens, dim))
         y = layer.mixer_residual.norm(x_TD + streams[0] * y, layout)
-        return layer.ffn_residual.norm(y + streams[1] * layer.ffn(y, layout), layout)
+        f = layer.ffn
+        return layer.ffn_residual.norm(y + streams[1] * f.down(inner * f.act(f.up(y))), layout)
 
     x32 = x[0].float().requires_grad_()
     y = reference(x32)
@@ -258,10 +273,9 @@ def test_shared_layers_add_their_gradients():
 REFUSED = {
     "a width of a head that is not a multiple of 32: 16": {"dim": 32},
     "feed-forward width that is not a multiple of 32: 100": {"blocks__0__ffn__hidden": 100},
-    "position/T5Buckets": {"blocks__0__mixer__position": {"kind": "position/t5_buckets"}},
+    "position/Disentangled": {"blocks__0__mixer__position": {"kind": "position/disentangled", "span": 8}},
     "mixer/Fourier": {"blocks__0__mixer": {"kind": "mixer/fourier"}},
     "slope of act/Tanh": {"blocks__0__ffn__act": "tanh"},
-    "dropout inside ffn/MLP": {"blocks__0__ffn__dropout": 0.1},
     "norm/Scale": {"blocks__0__residual": {"kind": "residual/post", "norm": {"kind": "norm/scale"}}},
 }
 

@@ -606,7 +606,7 @@ def test_layerwise_knows_the_depth_or_is_told_it():
 
     def peaks(params, depth=0):
         method = optim("layerwise", inner=optim("adamw"), lr=1.0, decay=0.5, depth=depth).build(params)
-        return [group["peak"] for group in method.torch.param_groups]
+        return [group["peak"] for group in method.inner.torch.param_groups]
 
     assert peaks(lower) == [1.0, 1.0] and peaks(lower, depth=3) == [0.25, 0.25]
     assert peaks(masters())[0] == 1.0 == max(peaks(masters()))

@@ -18,6 +18,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from bertsmith import fused
 from bertsmith.encoder import Encoder
 from bertsmith.init import init as inits
 from bertsmith.layout import Layout
@@ -96,14 +97,14 @@ class Funnel(Encoder):
                     pooled_CGD, pooled, first_CG = _pool(x_CGD, here)
                     token_CT = token_CT.gather(1, first_CG)
                     pooled = self.prepare(token_CT, pooled, T)
-                    x_CGD, here = layer(pooled_CGD, pooled, (x_CGD, here)), pooled
+                    x_CGD, here = fused.through(layer, pooled_CGD, pooled, (x_CGD, here)), pooled
                 else:
-                    x_CGD = layer(x_CGD, here)
+                    x_CGD = fused.through(layer, x_CGD, here)
                 wide.append(_spread(x_CGD, here, T, 2**block))
         if len(self.layers) > sum(self.sizes):
             x_CTD = wide[-1] + wide[self.sizes[0]]
             for layer in layers:
-                x_CTD = layer(x_CTD, whole)
+                x_CTD = fused.through(layer, x_CTD, whole)
                 wide.append(x_CTD)
         wide[-1] = self.drop(self.norm(wide[-1], whole))
         return [x.flatten(0, 1)[back_BT] for x in wide]

@@ -15,7 +15,7 @@ from bertsmith import native
 from bertsmith.embedding.tokens import Tokens
 from bertsmith.encoder import Encoder
 from bertsmith.encoder.stack import Stack
-from bertsmith.fused.pieces import NORM_KINDS, Unsupported, pieces
+from bertsmith.fused.pieces import NORM_KINDS, Unsupported, by_distance, pieces
 from bertsmith.layout import Layout
 from bertsmith.linear import Embedding, Linear
 from bertsmith.native.step import NORMS
@@ -182,14 +182,7 @@ def _relative(position: Position, heads: int, longest: int) -> tuple[float, np.n
         return position.base, None
     if type(position) not in (T5Buckets, ALiBi):
         raise Unsupported(f"position/{type(position).__name__}")
-    one, far = torch.tensor([[longest]]), torch.arange(2 * longest + 1)[None]
-    reader, read = (Layout.of(torch.ones_like(p), p) for p in (one, far))
-    device = next((p.device for p in position.parameters()), torch.device("cpu"))
-    reader, read = reader.to(device), read.to(device)
-    nothing = torch.zeros(1, heads, 1, 1, device=device)
-    term = position.score(nothing, nothing, reader, read, (lambda x: x, lambda x: x))
-    assert term is not None
-    return 0.0, _array(term[0, :, 0] * math.log2(math.e))
+    return 0.0, _array(by_distance(position, heads, longest)[0, :, 0] * math.log2(math.e))
 
 
 Kinds = Callable[[int, str], int]

@@ -7,26 +7,39 @@ to inside, goes through torch, in the same model and the same pass.
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules import module as all_modules
 
 from bertsmith import kernels
-from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, pieces
+from bertsmith.fused.again import Kept as Kept
+from bertsmith.fused.again import Source, again
+from bertsmith.fused.again import measured as measured
+from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, by_distance, pieces
 from bertsmith.layout import Layout
 from bertsmith.native import step
+from bertsmith.position.alibi import ALiBi
 from bertsmith.position.learned import Learned
 from bertsmith.position.none import NoPosition
 from bertsmith.position.rope import Rope
+from bertsmith.position.t5_buckets import T5Buckets
 
 ACTS = range(4)  # those whose slope the code has
 Texts = tuple[Tensor, Tensor, int]
 
 
-def through(layer: nn.Module, x_BTD: Tensor, layout: Layout, *source: tuple[Tensor, Layout]) -> Tensor:
+def through(layer: nn.Module, x_BTD: Tensor, layout: Layout, *source: Source) -> Tensor:
     """layer(x_BTD, layout, *source)."""
+    if torch.compiler.is_compiling():  # a compiler traces no context variables
+        return layer(x_BTD, layout, *source)
+    return again(partial(_through, layer), x_BTD, layout, *source)
+
+
+def _through(layer: nn.Module, x_BTD: Tensor, layout: Layout, *source: Source) -> Tensor:
     if source or not kernels.one_function(x_BTD) or step.why_not():
         return layer(x_BTD, layout, *source)
     try:
@@ -61,10 +74,8 @@ def _known(layer: nn.Module) -> Pieces:
         raise Unsupported("hooks: something listens inside the layer")
     if found.act not in ACTS:
         raise Unsupported(f"the slope of act/{type(found.ffn.act).__name__}")
-    if type(found.mixer.position) not in (NoPosition, Learned, Rope):
+    if type(found.mixer.position) not in (NoPosition, Learned, Rope, T5Buckets, ALiBi):
         raise Unsupported(f"position/{type(found.mixer.position).__name__}")
-    if found.ffn.drop.p:
-        raise Unsupported(f"dropout inside ffn/{type(found.ffn).__name__}")
     widths = {"width": found.mixer.out.weight.shape[0], "width of a head": found.mixer.head_dim}
     for name, wide in (widths | {"feed-forward width": found.ffn.down.weight.shape[1]}).items():
         if wide % 32:
@@ -108,21 +119,26 @@ def _run(found: Pieces, x_BTD: Tensor, layout: Layout, texts: Texts) -> Tensor:
     layer.kv_heads, layer.window = layer.heads // mixer.group, mixer.window // 2
     layer.gated, layer.act, layer.scale = "gate" in found.linears, found.act, mixer.scale
     layer.drop_attention = found.core.dropout if found.core.training else 0.0
-    layer.drop_mixer, layer.drop_ffn = (
-        r.drop.p if r.drop.training else 0.0 for r in (found.mixer_residual, found.ffn_residual)
+    layer.drop_mixer, layer.drop_inner, layer.drop_ffn = (
+        piece.drop.p if piece.drop.training else 0.0 for piece in (found.mixer_residual, found.ffn, found.ffn_residual)
     )
     for i, name in enumerate(step.NORMS):
         if norm := found.norms.get(name):
             layer.norm_kind[i], layer.norm_eps[i] = NORM_KINDS[type(norm)], norm.eps
     tables: tuple[Tensor, ...] = ()
+    near_NS = None
+    if isinstance(mixer.position, T5Buckets | ALiBi):
+        layer.span = texts[2]
+        near_NS = layout.once(("near", id(mixer.position)), lambda: _near(mixer.position, layer.heads, layer.span))
     if isinstance(mixer.position, Rope):
         tables = layout.once(("turns", mixer.position.base, mixer.head_dim), lambda: _turns(mixer.position, texts[2]))
     edited = [found.linears[n].edited() if n in found.linears else (None, None) for n in step.WEIGHTS]
     norms = [found.norms.get(name) for name in step.NORMS]
     arrays = [w for w, _ in edited] + [b for _, b in edited] + [n and n.weight for n in norms]
     arrays += [getattr(n, "bias", None) for n in norms]  # RMS has none
-    key = kernels.key() if layer.drop_attention or layer.drop_mixer or layer.drop_ffn else 0
-    return _Layer.apply(x_BTD, layer, texts, tables, key, *arrays)  # type: ignore[no-any-return]
+    drops = layer.drop_attention, layer.drop_mixer, layer.drop_inner, layer.drop_ffn
+    key = kernels.key() if any(drops) else 0
+    return _Layer.apply(x_BTD, layer, texts, tables, key, near_NS, *arrays)  # type: ignore[no-any-return]
 
 
 def _turns(rope: Rope, longest: int) -> tuple[Tensor, Tensor]:
@@ -132,8 +148,14 @@ def _turns(rope: Rope, longest: int) -> tuple[Tensor, Tensor]:
     return angle.cos(), angle.sin()
 
 
+def _near(position: T5Buckets | ALiBi, heads: int, span: int) -> Tensor:
+    """What is added to the scores of every head, by key - query + span: float32 [N, 2 span + 1, and some zeros]."""
+    at = by_distance(position, heads, span)[0, :, 0]
+    return F.pad(at.float(), (0, step.BEYOND))
+
+
 class _Layer(torch.autograd.Function):
-    """(x, what the layer is, its texts, rotary tables, key of its dropout, weights, biases, norms' weights and biases) -> y."""
+    """(x, what the layer is, its texts, rotary tables, key of its dropout, what scores get, weights, biases, norms) -> y."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -143,6 +165,7 @@ class _Layer(torch.autograd.Function):
         texts: Texts,
         tables: tuple[Tensor, ...],
         key: int,
+        near_NS: Tensor | None,
         *arrays: Tensor | None,
     ) -> Tensor:
         x_BTD = x_BTD.contiguous()
@@ -150,23 +173,25 @@ class _Layer(torch.autograd.Function):
         where, starts, _ = texts
         y_BTD = torch.empty_like(x_BTD) if len(where) == x_BTD[..., 0].numel() else torch.zeros_like(x_BTD)
         ctx.layer, ctx.key, ctx.texts, ctx.tables = layer, key, texts, tables
-        _point(layer, tables, held)
+        _point(layer, tables, near_NS, held)
         saved = step.forward(layer, _texts_of(texts, key), x_BTD, y_BTD)
-        ctx.save_for_backward(saved, *held)
+        ctx.save_for_backward(saved, near_NS, *held)
         return y_BTD
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, dy_BTD: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        saved, *held = ctx.saved_tensors
+        saved, near_NS, *held = ctx.saved_tensors
         dy_BTD = dy_BTD.contiguous()
         dx_BTD = torch.zeros_like(dy_BTD) if ctx.needs_input_grad[0] else None
-        wanted = [torch.empty_like(a) if n else None for a, n in zip(held, ctx.needs_input_grad[5:], strict=True)]
+        wanted = [torch.empty_like(a) if n else None for a, n in zip(held, ctx.needs_input_grad[6:], strict=True)]
+        dnear_NS = torch.empty_like(near_NS) if ctx.needs_input_grad[5] else None
         gradients = step.StepGradients()
         _place(gradients, wanted)
-        _point(ctx.layer, ctx.tables, held)
+        gradients.near = None if dnear_NS is None else dnear_NS.data_ptr()
+        _point(ctx.layer, ctx.tables, near_NS, held)
         step.backward(ctx.layer, _texts_of(ctx.texts, ctx.key), saved, dy_BTD, dx_BTD, gradients)
-        return dx_BTD, None, None, None, None, *wanted
+        return dx_BTD, None, None, None, None, dnear_NS, *wanted
 
 
 def _texts_of(texts: Texts, key: int) -> step.StepTexts:
@@ -174,8 +199,11 @@ def _texts_of(texts: Texts, key: int) -> step.StepTexts:
     return step.StepTexts(len(where), len(starts) - 1, starts.data_ptr(), where.data_ptr(), key)
 
 
-def _point(layer: step.StepLayer, tables: tuple[Tensor, ...], arrays: list[Tensor | None]) -> None:
+def _point(
+    layer: step.StepLayer, tables: tuple[Tensor, ...], near_NS: Tensor | None, arrays: list[Tensor | None]
+) -> None:
     _place(layer, arrays)
+    layer.near = None if near_NS is None else near_NS.data_ptr()
     if tables:
         layer.cosine, layer.sine = tables[0].data_ptr(), tables[1].data_ptr()
 

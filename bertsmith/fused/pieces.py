@@ -2,17 +2,20 @@
 
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from bertsmith.block.sequential import Sequential
 from bertsmith.core.softmax import Softmax
 from bertsmith.ffn.glu import GLU
 from bertsmith.ffn.mlp import MLP
+from bertsmith.layout import Layout
 from bertsmith.linear import Linear, grafts_of
 from bertsmith.mixer.attention import Attention
 from bertsmith.norm.layer import Layer as LayerNorm
 from bertsmith.norm.none import NoNorm
 from bertsmith.norm.rms import RMS
+from bertsmith.position import Position
 from bertsmith.residual.post import Post
 from bertsmith.residual.pre import Pre
 from bertsmith.residual.pre_after_first import PreAfterFirst
@@ -75,3 +78,14 @@ def pieces(block: nn.Module) -> Pieces:
         if isinstance(residual.norm, LayerNorm | RMS):
             norms[f"{name}_{'out' if type(residual) is Post else 'in'}"] = residual.norm
     return Pieces(mixer, ffn, mixer.core, block.mixer_residual, block.ffn_residual, ACTS[act], linears, norms)  # type: ignore[arg-type]
+
+
+def by_distance(position: Position, heads: int, span: int) -> Tensor:
+    """What a position that knows distances alone adds to scores, [1, N, 1, 2 span + 1]: at key - query + span."""
+    one, far = torch.tensor([[span]]), torch.arange(2 * span + 1)[None]
+    device = next((p.device for p in position.parameters()), torch.device("cpu"))
+    reader, read = (Layout.of(torch.ones_like(p), p).to(device) for p in (one, far))
+    nothing = torch.zeros(1, heads, 1, 1, device=device)
+    term = position.score(nothing, nothing, reader, read, (lambda x: x, lambda x: x))
+    assert term is not None
+    return term

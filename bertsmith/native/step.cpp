@@ -21,7 +21,7 @@ constexpr int CHUNK = 256;   // tokens
 constexpr int DEEP = 256;    // pairs of tokens that a weight's gradient sums in one go
 constexpr int TOGETHER = 4;  // panels of outputs of a weight's gradient in a task
 
-enum Site : uint64_t { SHARES = 0, MIXER = 1, HIDDEN = 2 };
+enum Site : uint64_t { SHARES = 0, MIXER = 1, HIDDEN = 2, INNER = 3 };
 
 // Several weights side by side as one product [in, out], in blocks of 32 outputs.
 struct Product {
@@ -223,7 +223,8 @@ static Head head_of(const StepLayer& l, const StepTexts& t, const bf16* qkv, int
   const bf16* row = qkv + static_cast<size_t>(start) * columns;
   Head made{t.starts[text + 1] - start, l.head_dim, l.window, l.scale, row + h * l.head_dim, row + (l.heads + shared) * l.head_dim,
             row + (l.heads + l.kv_heads + shared) * l.head_dim, static_cast<size_t>(columns), Dropout(t.key, l.drop_attention),
-            (static_cast<uint64_t>(start) * l.heads + h) << 16, static_cast<uint64_t>(l.heads) << 16};
+            (static_cast<uint64_t>(start) * l.heads + h) << 16, static_cast<uint64_t>(l.heads) << 16,
+            l.near ? l.near + h * l.near_stride() + l.span : nullptr};
   return made;
 }
 
@@ -258,7 +259,7 @@ static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, con
       const size_t row = t.starts[text];
       attend_forward(head_of(l, t, s.qkv, text, h), mine.head, h % group != 0, s.context + row * A + h * l.head_dim, A, s.lse + row * l.heads + h, l.heads);
     }
-  const Dropout mixer(t.key, l.drop_mixer), ffn(t.key, l.drop_ffn);
+  const Dropout mixer(t.key, l.drop_mixer), inner(t.key, l.drop_inner), ffn(t.key, l.drop_ffn);
   times({context, A / 2}, rows, m.out.forward.get(), A / 2, D, [=](int r, int col, vf v) {
     float* at = z + r * D + col;
     store(at, load(at) + mixer(v + load(b_out + col), MIXER, ((begin + r) * D + col) / W));
@@ -275,7 +276,7 @@ static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, con
       for (size_t i = 0; i < F; i += W) {
         const bf16* from = hidden + r * U + (l.gated ? i / 32 * 64 + i % 32 : i);
         const vf a = activate<ACT, BF16>(load_bf16(from));
-        store_bf16(active + r * F + i, l.gated ? a * load_bf16(from + 32) : a);
+        store_bf16(active + r * F + i, inner(l.gated ? a * load_bf16(from + 32) : a, INNER, ((begin + r) * F + i) / W));
       }
   });
   times({active, F / 2}, rows, m.down.forward.get(), F / 2, D, [=](int r, int col, vf v) {
@@ -292,12 +293,13 @@ static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, con
 struct Slopes {
   Buffer<bf16> qkv, out, up, down, active;
   Buffer<float> norms;  // [chunks, NORMS, 2, D]
+  Buffer<float> near;   // [chunks, heads, 2 span + 33], or empty
   Buffer<uint32_t> left, right;
   Buffer<float> bias;
 };
 
 static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, int number, const Saved& s, Slopes& g, const bf16* dy, bf16* dx,
-                           bool inside) {
+                           bool inside, float* dnear) {
   const StepLayer& l = m.l;
   const size_t D = l.dim, C = m.qkv.out, A = m.out.in, U = m.up.out, F = l.hidden, begin = c.begin;
   const int rows = c.rows();
@@ -326,12 +328,14 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, in
   with_act(l.act, [&](auto act) {
     constexpr int ACT = decltype(act)::value;
     const bool gated = l.gated;
+    const Dropout inner(t.key, l.drop_inner);
     times({d_down, D / 2}, rows, m.down.backward.get(), D / 2, F, [=](int r, int col, vf v) {
       const size_t at = r * U + (gated ? col / 32 * 64 + col % 32 : col);
       const vf x = load_bf16(hidden + at), y = activate<ACT, BF16>(x), other = gated ? load_bf16(hidden + at + 32) : all(1.f);
-      store_bf16(active + r * F + col, y * other);
-      store_bf16(d_up + at, v * other * slope_of<ACT>(x));
-      if (gated) store_bf16(d_up + at + 32, v * y);
+      const vf kept = inner(all(1.f), INNER, ((begin + r) * F + col) / W), d = v * kept;
+      store_bf16(active + r * F + col, y * other * kept);
+      store_bf16(d_up + at, d * other * slope_of<ACT>(x));
+      if (gated) store_bf16(d_up + at + 32, d * y);
     });
   });
   times({d_up, U / 2}, rows, m.up.backward.get(), U / 2, D, [=](int r, int col, vf v) { store(e + r * D + col, v); });
@@ -347,7 +351,8 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, in
     for (int h = 0, group = l.heads / l.kv_heads; h < l.heads; h++) {
       const Head head = head_of(l, t, s.qkv, text, h);
       const size_t row = t.starts[text], local = row - begin, H = l.head_dim;
-      attend_backward(head, mine.head, h % group != 0, d_context + local * A + h * H, A, s.lse + row * l.heads + h, l.heads, d_qkv + local * C + h * H);
+      attend_backward(head, mine.head, h % group != 0, d_context + local * A + h * H, A, s.lse + row * l.heads + h, l.heads, d_qkv + local * C + h * H,
+                      dnear ? dnear + h * l.near_stride() + l.span : nullptr);
       if ((h + 1) % group) continue;
       for (int i = 0; i < head.tokens; i++)
         for (size_t j = 0; j < H; j += W) {
@@ -439,8 +444,16 @@ static void backward(const StepLayer& l, const StepTexts& t, const void* memory,
   g.qkv.resize(M * m.qkv.out), g.out.resize(M * D), g.up.resize(M * m.up.out), g.down.resize(M * D), g.active.resize(M * l.hidden);
   std::memset(g.norms.resize(parts.size() * of_norms), 0, parts.size() * of_norms * sizeof(float));
   const bool first_norm = l.norm_kind[ATTENTION_IN] && (wanted.norm_weight[ATTENTION_IN] || wanted.norm_bias[ATTENTION_IN]);
-  const bool inside = dx || m.qkv.trains || m.qkv.trains_bias || first_norm;
-  share(threads, static_cast<int>(parts.size()), [&](int i) { backward_chunk(m, t, parts[i], i, s, g, dy, dx, inside); });
+  const size_t of_near = wanted.near ? l.heads * l.near_stride() : 0;
+  if (of_near) std::memset(g.near.resize(parts.size() * of_near), 0, parts.size() * of_near * sizeof(float));
+  const bool inside = dx || wanted.near || m.qkv.trains || m.qkv.trains_bias || first_norm;
+  share(threads, static_cast<int>(parts.size()), [&](int i) {
+    backward_chunk(m, t, parts[i], i, s, g, dy, dx, inside, of_near ? g.near.get() + i * of_near : nullptr);
+  });
+  for (size_t i = 0; i < of_near; i++) {
+    wanted.near[i] = 0.f;
+    for (size_t c = 0; c < parts.size(); c++) wanted.near[i] += g.near.get()[c * of_near + i];
+  }
   for (int n = 0; n < 2 * NORMS; n++)
     if (bf16* to = n % 2 ? wanted.norm_bias[n / 2] : wanted.norm_weight[n / 2])
       for (size_t i = 0; i < D; i += W) {

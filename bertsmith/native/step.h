@@ -9,19 +9,23 @@ enum WeightName : int { Q = 0, K = 1, V = 2, OUT = 3, GATE = 4, UP = 5, DOWN = 6
 enum NormName : int { ATTENTION_IN = 0, ATTENTION_OUT = 1, FFN_IN = 2, FFN_OUT = 3, NORMS = 4 };
 
 // z = x + drop(attention(attention_in(x))), m = attention_out(z), w = m + drop(ffn(ffn_in(m))), y = ffn_out(w). Widths are multiples of 32.
+// What is added to the score of query i and key j of a head is near[head][j - i + span], rows 2 span + 33 apart.
 struct StepLayer {
-  int32_t dim, heads, kv_heads, head_dim, hidden, gated, act, window;  // window: how far a token sees to either side; 0: everywhere
-  float scale, drop_attention, drop_mixer, drop_ffn;
+  int32_t dim, heads, kv_heads, head_dim, hidden, gated, act, window, span;  // window: how far a token sees to either side; 0: everywhere
+  float scale, drop_attention, drop_mixer, drop_inner, drop_ffn;
   int32_t norm_kind[NORMS];  // see Norm in rows.h
   float norm_eps[NORMS];
   const uint16_t *norm_weight[NORMS], *norm_bias[NORMS];  // bf16 [dim]; bias or null
   const uint16_t *weight[WEIGHTS], *bias[WEIGHTS];        // bf16 [out, in], [out] or null; GATE null unless gated
   const float *cosine, *sine;                             // [longest, head_dim / 2], or null
+  const float* near;                                      // or null
+  int64_t near_stride() const { return 2 * span + 33; }
 };
 
 // Where gradients go, like the layer's own arrays; null where none is wanted.
 struct StepGradients {
   uint16_t *norm_weight[NORMS], *norm_bias[NORMS], *weight[WEIGHTS], *bias[WEIGHTS];
+  float* near;
 };
 
 // Texts lie one after the other: text t is at [starts[t], starts[t + 1]), and token i at row where[i] of what the caller has.

@@ -20,16 +20,17 @@ class StepLayer(Structure):
     """Numbers of tokens, widths and rates, and where the arrays are. See step.h."""
 
     _fields_ = [*((name, c_int32) for name in ("dim", "heads", "kv_heads", "head_dim", "hidden", "gated", "act", "window")),
-                *((name, c_float) for name in ("scale", "drop_attention", "drop_mixer", "drop_ffn")),
+                ("span", c_int32),
+                *((name, c_float) for name in ("scale", "drop_attention", "drop_mixer", "drop_inner", "drop_ffn")),
                 ("norm_kind", c_int32 * len(NORMS)), ("norm_eps", c_float * len(NORMS)),
                 ("norm_weight", c_void_p * len(NORMS)), ("norm_bias", c_void_p * len(NORMS)),
                 ("weight", c_void_p * len(WEIGHTS)), ("bias", c_void_p * len(WEIGHTS)),
-                ("cosine", c_void_p), ("sine", c_void_p)]  # fmt: skip
+                ("cosine", c_void_p), ("sine", c_void_p), ("near", c_void_p)]  # fmt: skip
 
 
 class StepGradients(Structure):
     _fields_ = [("norm_weight", c_void_p * len(NORMS)), ("norm_bias", c_void_p * len(NORMS)),
-                ("weight", c_void_p * len(WEIGHTS)), ("bias", c_void_p * len(WEIGHTS))]  # fmt: skip
+                ("weight", c_void_p * len(WEIGHTS)), ("bias", c_void_p * len(WEIGHTS)), ("near", c_void_p)]  # fmt: skip
 
 
 class StepTexts(Structure):
@@ -54,6 +55,7 @@ class StepUpdate(Structure):
 
 
 PIECE = 512  # numbers under one flag of an update
+BEYOND = 32  # numbers after a row of what is added to scores by distance
 
 
 @functools.cache

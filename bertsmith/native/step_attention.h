@@ -1,8 +1,8 @@
-// Attention within one text with its backward pass: p = softmax(scale q k'), y = drop(p) v (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
+// Attention within one text with its backward pass: p = softmax(scale q k' + near), y = drop(p) v (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
 //
 // L tokens, H numbers a head. Of the forward pass only log2(sum exp) of every row of scores is kept; the backward pass makes p again
 // from it (Dao et al. 2022, arXiv:2205.14135, appendix B.2). With dp = drop'(dy v') and s = sum(p dp) of a row:
-//     dv = drop(p)' dy,   ds = p (dp - s) scale,   dq = ds k,   dk = ds' q
+//     dv = drop(p)' dy,   ds = p (dp - s) scale,   dq = ds k,   dk = ds' q,   dnear(j - i) += p (dp - s)
 #pragma once
 #include <algorithm>
 
@@ -31,6 +31,7 @@ struct Head {
   Dropout drop;
   uint64_t place;  // of the first query's mask; the next one's is 2^16 * heads further
   uint64_t place_step;
+  const float* near;  // at key - query; or null
 
   int wide() const { return round_up(tokens, 32); }
   int queries() const { return wide() <= 256 ? 128 : 64; }  // at a time, so that scores stay in cache
@@ -74,9 +75,11 @@ static void attend_forward(const Head& h, HeadScratch& s, bool same_keys, bf16* 
     for (int r = 0; r < rows; r++) {
       const int i = first + r, from = h.from(i), to = h.to(i);
       float* row = scores + r * wide;
+      const float* near = h.near ? h.near - i : nullptr;
       vf most = all(-1e30f), total = zero();
       for (int c = low; c < high; c += W) {
         vf x = load(row + c) * all(h.scale * LOG2E);
+        if (near) x = fma(load(near + c), all(LOG2E), x);
         x = pick(within(c, from, to), x, all(-1e30f));
         store(row + c, x);
         most = max(most, x);
@@ -98,8 +101,9 @@ static void attend_forward(const Head& h, HeadScratch& s, bool same_keys, bf16* 
   }
 }
 
-// dq is written; dk and dv are summed into s.dk and s.dv [tokens][dim], which heads that share keys go on with.
-static void attend_backward(const Head& h, HeadScratch& s, bool same_keys, const bf16* dy, size_t dy_stride, const float* lse, size_t lse_step, bf16* dq) {
+// dq is written; dnear, if it is wanted, grows; dk and dv are summed into s.dk and s.dv [tokens][dim], which heads that share keys go on with.
+static void attend_backward(const Head& h, HeadScratch& s, bool same_keys, const bf16* dy, size_t dy_stride, const float* lse, size_t lse_step, bf16* dq,
+                            float* dnear) {
   const size_t wide = h.wide();
   const int depth = (h.tokens + 1) / 2, many = h.queries();
   if (!same_keys) {
@@ -123,10 +127,13 @@ static void attend_backward(const Head& h, HeadScratch& s, bool same_keys, const
     for (int r = 0; r < rows; r++) {
       const int i = first + r, from = h.from(i), to = h.to(i);
       float *row = scores + r * wide, *slope = slopes + r * wide;
+      const float* near = h.near ? h.near - i : nullptr;
       const vf less = all(lse[i * lse_step]);
       vf total = zero();
       for (int c = low; c < high; c += W) {
-        const vf p = pick(within(c, from, to), exp2<true>(fma(load(row + c), all(h.scale * LOG2E), zero() - less)), zero());
+        vf x = load(row + c) * all(h.scale * LOG2E);  // rounded as in the forward pass
+        if (near) x = fma(load(near + c), all(LOG2E), x);
+        const vf p = pick(within(c, from, to), exp2<true>(x - less), zero());
         const vf kept = h.drop(all(1.f), 0, h.place + i * h.place_step + c / W), dp = load(slope + c) * kept;
         total = fma(dp, p, total);
         store(row + c, p), store(slope + c, dp);
@@ -134,8 +141,9 @@ static void attend_backward(const Head& h, HeadScratch& s, bool same_keys, const
       }
       const vf mean = all(sum(total));
       for (int c = low; c < high; c += W) {
-        const vf p = load(row + c);
-        store_bf16(dscores + r * wide + c, p * (load(slope + c) - mean) * all(h.scale));
+        const vf ds = load(row + c) * (load(slope + c) - mean);
+        store_bf16(dscores + r * wide + c, ds * all(h.scale));
+        if (dnear) store(dnear + c - i, load(dnear + c - i) + ds);
       }
     }
     bf16* to = dq + first * h.stride;

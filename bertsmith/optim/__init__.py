@@ -1,11 +1,23 @@
 """How gradients become steps."""
 
+from collections import defaultdict
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bertsmith.spec import Slot
+
+
+class Groups:
+    """What an optimiser of torch is asked for where it takes no step itself: making one imports torch's compiler, and that
+    takes longer than a short fine-tuning may.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]]):
+        self.param_groups = groups
+        self.state: defaultdict[Tensor, dict[str, Tensor]] = defaultdict(dict)
 
 
 class Optim:
@@ -16,7 +28,7 @@ class Optim:
     """
 
     paper = ""
-    torch: torch.optim.Optimizer
+    torch: torch.optim.Optimizer | Groups
     paired = False  # the gradients are those of bf16 copies, which `step` also writes
 
     def __init__(self, params: dict[str, Tensor]):
@@ -27,8 +39,13 @@ class Optim:
         loss = closure()
         for group in self.torch.param_groups:
             group["lr"] = group["peak"] * factor
+        assert isinstance(self.torch, torch.optim.Optimizer)
         self.torch.step()
         return loss
+
+    def rate(self) -> float:
+        """The learning rate of the last step, as it is logged: that of the first group."""
+        return self.torch.param_groups[0]["lr"]
 
     def pair(self, copies: dict[str, Tensor]) -> bool:
         """Take the bf16 copies of the masters by name, if this optimiser can; whether it did. `clip` is then to be called."""

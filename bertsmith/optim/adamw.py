@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bertsmith.native import step as compiled
-from bertsmith.optim import Optim, decayed
+from bertsmith.optim import Groups, Optim, decayed
 
 
 class AdamW(Optim):
@@ -27,9 +27,9 @@ class AdamW(Optim):
         weight_decay: float = 0.01,
     ):
         super().__init__(params)
-        groups = [g | {"peak": lr} for g in decayed(params, weight_decay) if g["params"]]
+        groups = [g | {"peak": lr, "lr": lr} for g in decayed(params, weight_decay) if g["params"]]
         self.betas, self.eps = (betas[0], betas[1]), eps
-        self.torch = torch.optim.AdamW(groups, lr=lr, betas=self.betas, eps=eps, fused=True)
+        self.torch = Groups(groups)
         self.copies: dict[Tensor, Tensor] = {}
         self.flags: dict[Tensor, Tensor] = {}
         self.scale = 1.0
@@ -50,12 +50,20 @@ class AdamW(Optim):
 
     def step(self, closure: Callable[[], float], factor: float) -> float:
         if not self.paired:
+            self._take_torchs()
             return super().step(closure, factor)
         loss = closure()
         for group in self.torch.param_groups:
             group["lr"] = group["peak"] * factor
         compiled.update(self._tensors(forth=1), self.betas, self.eps, self.scale)
         return loss
+
+    def _take_torchs(self) -> None:
+        """torch's optimiser, if it is not there yet, with what was loaded."""
+        if isinstance(self.torch, Groups):
+            held = self.torch
+            self.torch = torch.optim.AdamW(held.param_groups, betas=self.betas, eps=self.eps, fused=True)
+            self.torch.state.update(held.state)
 
     def _tensors(self, forth: int = 0) -> Array[compiled.StepUpdate]:
         """All that trains as the compiled code takes it, the count of steps `forth` further."""

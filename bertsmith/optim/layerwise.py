@@ -31,21 +31,31 @@ class Layerwise(Optim):
         if not 0 < decay <= 1:
             raise ValueError(f"optim/layerwise: decay lies in (0, 1], not at {decay}")
         built: Optim = inner.replace("lr", lr).build(params)
-        self.inner, self.torch = built, built.torch
+        self.inner = built
         layer = {id(p): _layer(name) for name, p in params.items()}
         depth = depth or 1 + max((n for n in layer.values() if n is not None), default=-1)
         groups = []
-        for group in self.torch.param_groups:
+        for group in built.torch.param_groups:
             down: dict[int, list[Tensor]] = {}  # steps below the top -> parameters
             for p in group["params"]:
                 n = layer[id(p)]
                 down.setdefault(0 if n is None else depth - 1 - n, []).append(p)
             groups += [group | {"params": ps, "peak": group["peak"] * decay**k} for k, ps in down.items()]
         # the first group's rate is the one that is logged
-        self.torch.param_groups[:] = sorted(groups, key=lambda g: -g["peak"])
+        built.torch.param_groups[:] = sorted(groups, key=lambda g: -g["peak"])
 
     def step(self, closure: Callable[[], float], factor: float) -> float:
         return self.inner.step(closure, factor)
+
+    def pair(self, copies: dict[str, Tensor]) -> bool:
+        self.paired = self.inner.pair(copies)
+        return self.paired
+
+    def clip(self, most: float) -> float:
+        return self.inner.clip(most)
+
+    def rate(self) -> float:
+        return self.inner.rate()
 
     def state(self) -> dict[str, Tensor]:
         return self.inner.state()

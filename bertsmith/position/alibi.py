@@ -31,9 +31,6 @@ class ALiBi(Position):
         super().__init__(dim, heads, head_dim)
         self.slopes = slopes(heads)
 
-    def prepare(self, layout: Layout) -> None:
-        self._term(layout)
-
     def score(
         self,
         q_BNTH: Tensor,

@@ -31,9 +31,6 @@ class T5Buckets(Position):
             raise ValueError(f"{buckets} buckets up to a distance of {far}: say an even number from 4, below 4 x {far}")
         self.table, self.buckets, self.far = Embedding(buckets, heads), buckets, far
 
-    def prepare(self, layout: Layout) -> None:
-        self._term_BNTS(layout, layout)
-
     def score(
         self,
         q_BNTH: Tensor,
