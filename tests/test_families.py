@@ -20,6 +20,7 @@ from toy import states
 import bertsmith
 from bertsmith import hf
 from bertsmith.align import find_words
+from bertsmith.engine import by_torch
 from bertsmith.layout import Layout
 from bertsmith.linear import load_tensors, tensors
 from bertsmith.model import Bundle, Model
@@ -80,6 +81,16 @@ def batch(case, padding=True):
     if case.stock.endswith("ForMultipleChoice"):  # the rows are the choices of one question
         given = {name: x[None] for name, x in given.items()}
     return given, token_BT * keep_BT + (1 - keep_BT), layout
+
+
+@pytest.mark.parametrize("case", FIRST)
+def test_products_in_bf16_come_out_near(case, tmp_path):
+    encoder = ours(reference(case).eval(), case, tmp_path)[0].encoder
+    _, token_BT, layout = batch(case)
+    with torch.inference_mode():
+        want = encoder(token_BT, layout)[layout.real_BT].flatten()
+        got = by_torch.states(by_torch.shortened(encoder), token_BT, layout)[layout.real_BT].flatten()
+    assert not torch.equal(got, want) and F.cosine_similarity(got, want, 0) > 0.999
 
 
 def asked(case, bundle, layout):
