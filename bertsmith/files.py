@@ -48,6 +48,37 @@ def atomic_dir(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def alone(lock: Path | str) -> Iterator[None]:
+    """One process at a time works inside, of all that ask for this lock. It goes with the process, however that ends.
+
+    Raises ValueError where another one is at work. Where there are no such locks (not POSIX), nothing is asked for.
+    """
+    if os.name != "posix":
+        yield
+        return
+    import fcntl
+
+    lock = Path(lock)
+    while True:
+        file = open(lock, "a")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError) as error:
+            file.close()
+            raise ValueError(
+                f"another process is at work in {lock.parent}; wait for it, stop it, or say another place"
+            ) from error
+        if lock.exists() and os.fstat(file.fileno()).st_ino == lock.stat().st_ino:
+            break
+        file.close()  # whoever held it has just taken it away
+    try:
+        yield
+    finally:
+        lock.unlink(missing_ok=True)
+        file.close()
+
+
 def sweep(folder: Path | str) -> None:
     """Remove what interrupted writers left in a folder."""
     for left in Path(folder).glob(f"*{PARTIAL}"):

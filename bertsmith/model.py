@@ -208,14 +208,15 @@ class Model:
         Raises ValueError for a pool that there is not, or with a head that takes none.
         """
         head, usual = aim.head(), pools("bert")
-        if pool:
-            if "pool" not in head.args:
-                raise ValueError(f"the head of this task, {head.kind}, reads every token and takes no pool ({pool!r})")
-            return head.replace("pool", pools(pool))
-        has_pooler = self.head_spec is not None and self.head_spec.args.get("pool") == usual and not self.said_pooling
-        if head.args.get("pool") != usual or has_pooler:
+        where = _pools(head)
+        if pool and not where:
+            raise ValueError(f"the head of this task, {head.kind}, reads every token and takes no pool ({pool!r})")
+        if not pool and not self.said_pooling and self.head_spec and self.head_spec.args.get("pool") == usual:
             return head
-        return head.replace("pool", pools(self.said_pooling or "mean"))
+        for path in where:
+            if pool or head.get(path) == usual:
+                head = head.replace(path, pools(pool or self.said_pooling or "mean"))
+        return head
 
     @torch.inference_mode()
     def encode(self, texts: str | Sequence[str], pooling: str = "", max_length: int = 0, normalize: bool = False,
@@ -457,6 +458,12 @@ def tagging_of(names: list[str]) -> tuple[Spec, list[str]] | None:
     labels = list(dict.fromkeys(label for name in names if (label := parse(name, scheme)[1])))
     said = [] if tag_names(labels, scheme) == names else names
     return tasks("tagging", scheme=scheme, tags=said), labels
+
+
+def _pools(head: Spec) -> list[str]:
+    """Where in a head, and in heads inside it, a pool stands."""
+    inner = [f"heads.{name}.{path}" for name, one in head.args.get("heads", {}).items() for path in _pools(one)]
+    return [*(["pool"] if "pool" in head.args else []), *inner]
 
 
 def _are_tags(names: list[str], scheme: str) -> bool:

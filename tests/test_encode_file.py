@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from golden.make import tokenizer as toy_tokenizer
+from toy import held_elsewhere
 
 import bertsmith
 from bertsmith import bulk, cli
@@ -324,8 +325,8 @@ def test_what_cannot_be_done_is_said_before_anything_is_written(model, tmp_path,
 
 
 def test_a_table_that_shrinks_is_noticed(model, tmp_path, monkeypatch):
-    source, real = write(tmp_path / "in.jsonl", rows(30)), job.Job.open
-    monkeypatch.setattr(job.Job, "open", lambda self: (real(self), write(source, rows(15))))
+    source, real = write(tmp_path / "in.jsonl", rows(30)), job.Job._take_up
+    monkeypatch.setattr(job.Job, "_take_up", lambda self: (real(self), write(source, rows(15))))
     with pytest.raises(ValueError, match="row 15 is missing of 30: a table was changed while it was read"):
         encode_file(model, source, tmp_path / "out", format="npy", shard=10, say=quiet)
 
@@ -465,3 +466,14 @@ def test_on_ray_with_a_worker_killed(tmp_path, monkeypatch):
         finally:
             ray.shutdown()
     assert killed and found["rows"] == 8_000 and content(tmp_path / "one") == content(tmp_path / "two")
+
+
+def test_one_process_is_at_a_job_at_a_time(model, tmp_path):
+    table, out = write(tmp_path / "t.jsonl", rows(9)), tmp_path / "out"
+    out.mkdir()
+    with held_elsewhere(out / "_about.json.lock"):
+        with pytest.raises(ValueError, match="another process is at work in .*out"):
+            encode_file(model, table, out, text="text", format="npy", say=quiet)
+        assert [f.name for f in out.iterdir()] == ["_about.json.lock"]
+    encode_file(model, table, out, text="text", format="npy", say=quiet)
+    assert (out / "000000.npy").exists() and not (out / "_about.json.lock").exists()

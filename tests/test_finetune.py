@@ -345,6 +345,24 @@ def test_a_pretrained_pooler_is_kept():
     ]
 
 
+def test_every_head_of_a_joint_task_takes_what_the_encoder_gives():
+    from test_bert import vocabulary
+
+    from bertsmith.head import head as heads
+    from bertsmith.hf.bert import bert_encoder
+    from bertsmith.model import Bundle, Model
+    from bertsmith.pool import pool as pools
+
+    spec, pooler = bert_encoder(1, 16, 2, 61), heads("vector", pool=pools("bert"))
+    parts = {"slots": task("tagging"), "intent": task("single_label")}
+    aim = task("joint", parts=parts).build(["slots.city", "intent.book", "intent.play"])
+    bare, encoder = Model(spec, Bundle(spec.build(), None), vocabulary()), spec.build()
+    trained = Model(spec, Bundle(encoder, pooler.build(encoder, 0)), vocabulary(), pooler)
+    assert bare.usual_head(aim).get("heads.intent.pool") == pools("mean")
+    assert bare.usual_head(aim, "first").get("heads.intent.pool") == pools("first")
+    assert trained.usual_head(aim).get("heads.intent.pool") == pools("bert")
+
+
 def test_rare_labels_start_at_their_log_odds(tmp_path):
     aim = task("multi_label").build(["a", "b", "c"])
     raw = ["a", "a|b", "", "", "a", "", "", ""]

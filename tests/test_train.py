@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from toy import held_elsewhere
 
 from bertsmith import checkpoint
 from bertsmith.corpus.prepare import prepare
@@ -118,6 +119,27 @@ def test_another_run_is_refused(corpus, tmp_path):
         train(make(corpus, seed=2), tmp_path, progress=False)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_recomputation_changes_no_bit(corpus, tmp_path, precision):
+    kept, less = (
+        train(make(corpus, precision=precision, recompute=on), tmp_path / str(on), progress=False)
+        for on in (False, True)
+    )
+    assert same(kept.tensors, less.tensors)
+    said = lines(tmp_path / "True")[0]["activation_bytes"]
+    assert min(said["recomputed"], said["kept"]) > 0
+
+
+def test_one_process_trains_into_a_folder_at_a_time(corpus, tmp_path):
+    with held_elsewhere(tmp_path / ".lock") as other:
+        with pytest.raises(ValueError, match="another process is at work in .*; wait for it, stop it, or say another"):
+            train(make(corpus), tmp_path, progress=False)
+        other.kill()
+        other.wait()
+        train(make(corpus), tmp_path, progress=False)  # what was killed holds nothing
+    assert not (tmp_path / ".lock").exists()
+
+
 def test_a_damaged_checkpoint_is_passed_over(corpus, tmp_path):
     whole = train(make(corpus), tmp_path / "a", progress=False)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
@@ -159,8 +181,8 @@ def test_a_bad_number_names_step_and_module(corpus, tmp_path, monkeypatch):
 
     def poison(self, x_BTD, layout):
         nonlocal calls
-        calls += 1
-        return forward(self, x_BTD, layout) * (float("nan") if calls > 7 else 1)
+        calls += 1  # the first is the measuring of activations
+        return forward(self, x_BTD, layout) * (float("nan") if calls > 8 else 1)
 
     monkeypatch.setattr(MLP, "forward", poison)
     with pytest.raises(FloatingPointError, match=r"step 8 of stage 0, first in encoder\.layers\.0\.ffn\."):
@@ -256,25 +278,27 @@ def test_two_processes_are_as_one(corpus, tmp_path):
 
 
 @pytest.mark.skipif(bool(compiled.why_not()), reason=compiled.why_not())
-def test_the_compiled_adamw_takes_the_steps_of_torchs():
+@pytest.mark.parametrize(
+    "made",
+    [optim("adamw", lr=0.01, weight_decay=0.1), optim("layerwise", inner=optim("adamw", weight_decay=0.1), lr=0.01)],
+)
+def test_the_compiled_adamw_takes_the_steps_of_torchs(made):
     """The same masters, moments and counts, from gradients in bf16; rows without a gradient only decay."""
     g = torch.Generator().manual_seed(0)
-    shapes = {"table": (200, 30), "weight": (64, 48), "bias": (77,), "one": (1,)}
+    shapes = {"encoder.embedding.table": (200, 30), "encoder.layers.0.weight": (64, 48), "bias": (77,), "one": (1,)}
     start = {n: torch.randn(s, generator=g) for n, s in shapes.items()}
-    ours, theirs = (
-        optim("adamw", lr=0.01, weight_decay=0.1).build({n: p.clone() for n, p in start.items()}) for _ in range(2)
-    )
+    ours, theirs = (made.build({n: p.clone() for n, p in start.items()}) for _ in range(2))
     copies = {n: p.bfloat16() for n, p in start.items()}
     assert ours.pair(copies)
     for turn in range(4):
         for n, shape in shapes.items():
             grad = torch.randn(shape, generator=g).bfloat16()
-            if n == "table":
+            if n.endswith("table"):
                 grad[torch.arange(200) % 40 != turn] = 0
             copies[n].grad, theirs.params[n].grad = grad, grad.float()
         if turn == 2:  # a run that was interrupted: what it kept goes into an optimiser that has seen nothing
             held = {n: v.clone() for n, v in ours.state().items()}
-            ours = optim("adamw", lr=0.01, weight_decay=0.1).build(ours.params)
+            ours = made.build(ours.params)
             assert ours.pair(copies)
             ours.load(held)
         norms = []

@@ -1,6 +1,11 @@
 """Tiny encoders and batches for tests: every kind of a room in the place where it belongs, made from its `example`."""
 
 import copy
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,6 +31,16 @@ PLACES = {
     "position": ["embedding.position", "blocks.*.mixer.position"],
     "residual": ["blocks.*.residual"],
 }
+
+
+@contextmanager
+def held_elsewhere(lock: Path) -> Iterator[subprocess.Popen]:
+    """Another process holds this lock meanwhile."""
+    code = "import sys, time\nfrom bertsmith.files import alone\nwith alone(sys.argv[1]): print(1, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code, str(lock)], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline()
+        yield other
+        other.kill()
 
 
 def example(room: str, kind: str) -> Spec:

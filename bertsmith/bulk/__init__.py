@@ -88,15 +88,15 @@ def encode_file(
     _refuse_own_output(source, tables, job)
     begin, tokenizing, waiting = perf_counter(), 0.0, 0.0
     if not job.is_whole():
-        job.open()
-        todo = [n for n in range(tables.shards) if n not in job.shards]
-        if job.shards:
-            say(f"{out}: going on; {len(job.shards)} of {tables.shards} shards are there")
-        left = tables.count - job.counts()["rows"]
-        for done in _shards(Worker(opened, tables, how, form, job.folder), todo, workers, left, on_rows):
-            job.add(done)
-            tokenizing, waiting = tokenizing + done.tokenizing, waiting + done.waited
-        job.finish()
+        with job.opened():
+            todo = [n for n in range(tables.shards) if n not in job.shards]
+            if job.shards:
+                say(f"{out}: going on; {len(job.shards)} of {tables.shards} shards are there")
+            left = tables.count - job.counts()["rows"]
+            for done in _shards(Worker(opened, tables, how, form, job.folder), todo, workers, left, on_rows):
+                job.add(done)
+                tokenizing, waiting = tokenizing + done.tokenizing, waiting + done.waited
+            job.finish()
     counts, seconds = job.counts(), perf_counter() - begin
     if counts["empty"]:
         say(f"{counts['empty']:,} of {counts['rows']:,} rows have no text, and so no vector")

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from bertsmith.bulk.shards import Form, join
 from bertsmith.bulk.work import Done
-from bertsmith.files import sweep, write_atomic
+from bertsmith.files import alone, sweep, write_atomic
 
 ABOUT = "_about.json"
 COUNTS = ("rows", "empty", "cut")
@@ -44,14 +46,20 @@ class Job:
         """Where the shards are."""
         return self.out.with_name(f"{self.out.name}.shards") if self.alone else self.out
 
-    def open(self) -> None:
-        """Take up what is there of this job.
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """Take up what is there of this job; inside, no other process works on it.
 
-        Raises ValueError, saying what differs, if it is another job's; and if it is no job's at all.
+        Raises ValueError, saying what differs, if it is another job's; if it is no job's at all; if another process is at it.
         """
         self._refuse_others()
         self.folder.mkdir(parents=True, exist_ok=True)
-        sweep(self.folder)
+        with alone(self.folder / f"{ABOUT}.lock"):
+            sweep(self.folder)
+            self._take_up()
+            yield
+
+    def _take_up(self) -> None:
         held = _read(self.folder / ABOUT)
         if held is not None:
             self._compare(held)
