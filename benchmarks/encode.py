@@ -10,6 +10,7 @@ of the roofline is that of the products of the linear layers to the rate of a la
 """
 
 import argparse
+import itertools
 import json
 import lzma
 import os
@@ -64,9 +65,13 @@ class Peer:
         self.process.kill()
 
 
-def texts_of(path: str, count: int) -> list[str]:
+def texts_of(path: str, count: int, words: int) -> list[str]:
+    """Sentences; or, of a number of words each, pieces of the text as it stands."""
     opened = lzma.open(path, "rt", encoding="utf-8") if path.endswith(".xz") else open(path, encoding="utf-8")
     with opened as file:
+        if words:
+            every = (word for line in file for word in line.split())
+            return [" ".join(itertools.islice(every, words)) for _ in range(count)]
         sentences = (s.strip() for line in file for s in line.split(". "))
         return [s for s, _ in zip((s for s in sentences if 3 < len(s.split()) < 120), range(count), strict=False)]
 
@@ -76,6 +81,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--texts", required=True, help="a text file, .xz or not; its sentences are taken")
     parser.add_argument("--count", type=int, default=1500)
+    parser.add_argument("--words", type=int, default=0, help="texts of so many words instead of sentences")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--peer", action="append", default=[], metavar="NAME=PYTHON")
     parser.add_argument("--only", default="", help="ways whose names hold this; all if not said")
@@ -86,7 +92,7 @@ def main() -> None:
     from bertsmith.doctor import matmul_rate
 
     model = bertsmith.load(args.model)
-    texts = texts_of(args.texts, args.count)
+    texts = texts_of(args.texts, args.count, args.words)
     codes = model.coder().encode(texts)
     one = min(range(len(texts)), key=lambda i: abs(len(codes[i]) - 32))
     peers: dict[str, Peer] = {}

@@ -38,21 +38,17 @@ def rows(data: str, vocab: int):
     return ids[: len(ids) // T * T].reshape(-1, T)
 
 
-def ours(shape, precision):
-    """step(batch): the loop's own pieces, in the loop's order."""
+def ours(spec, precision):
+    """(step(batch), what corrupts a batch): the loop's own pieces, in the loop's order. A profiler sees their names."""
+    from torch.profiler import record_function as part
 
     from bertsmith import kernels
-    from bertsmith.draw import draw
-    from bertsmith.hf.bert import bert_encoder
     from bertsmith.learner import Masters, build
     from bertsmith.masking import masking
     from bertsmith.objective import objective
     from bertsmith.optim import optim
 
-    depth, dim, heads, vocab = shape
-    learner = build(
-        bert_encoder(depth, dim, heads, vocab), [], objective("masked_lm", masking=masking("bert")), 0
-    ).train()
+    learner = build(spec, [], objective("masked_lm", masking=masking("bert")), 0).train()
     masters = Masters(learner, precision)
     names = list(masters.fp32)
     optimiser = optim("adamw", lr=1e-4).build(masters.fp32)
@@ -60,22 +56,24 @@ def ours(shape, precision):
         optimiser.pair(masters.live)
     count = 0
 
+    def gradients(batch):
+        with kernels.seeded(0, count):
+            with part("forward"):
+                loss = learner.objective(learner.encoder, batch)["loss"]
+            with part("backward"):
+                loss.backward()
+        with part("clip"):
+            masters.clip(names, 1.0, optimiser, lambda gradients: None)
+        return float(loss.detach())
+
     def step(batch):
         nonlocal count
         count += 1
-
-        def closure():
-            with kernels.seeded(0, count):
-                loss = learner.objective(learner.encoder, batch)["loss"]
-                loss.backward()
-            masters.clip(names, 1.0, optimiser, lambda gradients: None)
-            return float(loss.detach())
-
-        loss = optimiser.step(closure, 1.0)
+        loss = optimiser.step(lambda: gradients(batch), 1.0)
         masters.write(names, optimiser)
         return loss
 
-    return step, learner.objective.corruption(), draw
+    return step, learner.objective.corruption()
 
 
 def peer(shape):
@@ -120,7 +118,7 @@ def measure(shape_name: str, steps: int, data: str) -> dict:
     torch.set_num_threads(threads())
     torch.manual_seed(0)
     shape, precision = SHAPES[shape_name], choose_precision()
-    mine, corrupt, _ = ours(shape, precision)
+    mine, corrupt = ours(bert_encoder(*shape), precision)
     theirs, text = peer(shape), rows(data, shape[3])
     times: dict[str, list[float]] = {"ours": [], "peer": []}
     for i in range(steps):

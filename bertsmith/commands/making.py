@@ -80,7 +80,10 @@ def prepare(
 
 def pretrain(
     recipe: Annotated[
-        str, typer.Argument(help="bert_tiny, bert_mini, bert_small, bert_medium, bert_base, bert_large, ...")
+        str,
+        typer.Argument(
+            help="brief_mini for an hour on a CPU; bert_tiny, bert_mini, ... bert_large, modernbert_base, ..."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run, and of the model at its end.")],
     data: Annotated[

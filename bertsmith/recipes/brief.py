@@ -1,7 +1,7 @@
 """BERT for hours on a processor, not days on a cluster: what leaves the plateau of word frequencies early.
 
 BERT's shapes (Turc et al. 2019, arXiv:1908.08962) with rotary positions (RoFormer, Su et al. 2021, arXiv:2104.09864), 30 % of
-the tokens asked (Wettig et al. 2022, arXiv:2202.08005), no dropout (Geiping & Goldstein 2022, arXiv:2212.14034, section 4.3),
+the tokens asked (Wettig et al. 2022, arXiv:2202.08005), no dropout (Geiping & Goldstein 2022, arXiv:2212.14034),
 small batches at a high rate. BERT's learned positions find "the word before" late: docs/log.md says what each change is worth.
 They are saved as RoFormer, which `transformers` opens.
 """
