@@ -40,7 +40,7 @@ class Size:
     epochs: int
 
 
-FULL = Size(steps=2000, vocab=4000, epochs=10)
+FULL = Size(steps=4000, vocab=4000, epochs=10)
 QUICK = Size(steps=600, vocab=3000, epochs=8)
 # Few rows and a high rate: on so little text many small steps learn more in a minute than few large ones.
 SETTINGS = {"stages.0.data.rows": 8, "stages.0.optim.lr": 2e-3}
@@ -61,7 +61,7 @@ def demo(out: Path | str = "runs/demo", quick: bool = False, progress: bool = Tr
     console = Console(stderr=True, highlight=False, quiet=not progress)
     console.print(f"[bold]1/4[/] pre-training a tiny BERT for {size.steps:,} steps on 3 MB of children's books")
     model = pretrain(
-        "bert_tiny",
+        "brief_tiny",
         ASSETS / "corpus.txt.xz",
         out,
         budget=f"{size.steps}-steps",
