@@ -76,7 +76,8 @@ def masked_lm(
             batch = {"token": torch.from_numpy(token), "layout": layout}
             batch = hide(batch, [numpy_rng(seed, "masked_lm", i) for i in chosen])
             layout, answer = layout.to(device), batch["answer"].to(device)
-            h_ND = model.encoder(batch["token"].to(device), layout).flatten(0, 1)[batch["asked"].to(device)]
+            x_BTD = model.engine.states(batch["token"].to(device), layout, "exact")
+            h_ND = x_BTD.flatten(0, 1)[batch["asked"].to(device)]
             logits_NV = model.head.logits(h_ND, layout).float()
             loss += torch.nn.functional.cross_entropy(logits_NV, answer, reduction="sum").item()
             right += int((logits_NV.argmax(-1) == answer).sum())

@@ -89,7 +89,7 @@ def _log_probability(
     """log p(answer at place) of each row, float64_N; token int64 [N, T] without padding."""
     token_NT = torch.from_numpy(token).to(device)
     layout = Layout.padded(torch.ones_like(token_NT), whole=True)
-    x_NTD = model.encoder(token_NT, layout)
+    x_NTD = model.engine.states(token_NT, layout, "exact")
     at = torch.arange(len(token), device=device)
     logits_NV = model.head.logits(x_NTD[at, torch.from_numpy(place).to(device)], layout).float()
     picked = logits_NV[at, torch.from_numpy(answer).to(device)]
