@@ -40,7 +40,7 @@ class Size:
     epochs: int
 
 
-FULL = Size(steps=4000, vocab=4000, epochs=10)
+FULL = Size(steps=3000, vocab=4000, epochs=10)
 QUICK = Size(steps=600, vocab=3000, epochs=8)
 # Few rows and a high rate: on so little text many small steps learn more in a minute than few large ones.
 SETTINGS = {"stages.0.data.rows": 8, "stages.0.optim.lr": 2e-3}

@@ -147,7 +147,8 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
         if not said:
             said = _activations(run, now, learner, micro[0], done, world.rank)
             once["activation_bytes"] = said
-            bar.say("activations of a micro-batch: {kept:,} bytes, {recomputed:,} with recompute".format(**said))
+            if not now.stage:
+                bar.say("activations of a micro-batch: {kept:,} bytes, {recomputed:,} with recompute".format(**said))
         with kernels.seeded(run.seed, now.stage, now.step, "structure"):
             learner.begin_step(done)
         gradients = partial(_gradients, run, now, learner, masters, optimiser, names, micro, world, meter)
