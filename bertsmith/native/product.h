@@ -9,6 +9,8 @@
 //     y = step * scale * (sum u s) + (low * scale * sum s + b)
 // Signed x is u = 128 + s8, so that low = -128 step: the sum starts at -128 sum s instead.
 #pragma once
+#include <sys/mman.h>
+
 #include <cstdlib>
 #include <new>
 
@@ -23,7 +25,9 @@ constexpr int round_up(int n, int to) { return (n + to - 1) / to * to; }
 constexpr int WIDE = 64;  // rows of activations are padded to a multiple of so many numbers, a multiple of every panel's width or of 48
 constexpr int SLACK = 8;  // rows that a tile may touch beyond the last
 
-// Memory that starts at a cache line and is never smaller than it was.
+constexpr size_t HUGE_PAGE = size_t{1} << 21;
+
+// Memory that starts at a cache line, or at a huge page if it is as large, and is never smaller than it was.
 template <class T>
 class Buffer {
  public:
@@ -35,9 +39,11 @@ class Buffer {
   T* resize(size_t n) {
     if (n <= size_) return data_;
     std::free(data_);
-    data_ = static_cast<T*>(std::aligned_alloc(64, (n * sizeof(T) + 127) / 64 * 64));
+    const size_t bytes = (n * sizeof(T) + 127) / 64 * 64, page = bytes >= HUGE_PAGE ? HUGE_PAGE : 64;
+    data_ = static_cast<T*>(std::aligned_alloc(page, (bytes + page - 1) / page * page));
     if (!data_) throw std::bad_alloc();
-    std::memset(static_cast<void*>(data_), 0, (n * sizeof(T) + 127) / 64 * 64);
+    if (page == HUGE_PAGE) madvise(data_, bytes, MADV_HUGEPAGE);  // a hint: where there are none, nothing changes
+    std::memset(static_cast<void*>(data_), 0, bytes);
     size_ = n;
     return data_;
   }

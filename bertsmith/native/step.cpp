@@ -18,8 +18,8 @@ namespace BS_ISA {
 using namespace bertsmith;
 
 constexpr int CHUNK = 256;   // tokens
-constexpr int DEEP = 256;    // pairs of tokens that a weight's gradient sums in one go
-constexpr int TOGETHER = 4;  // panels of outputs of a weight's gradient in a task
+constexpr int DEEP = 512;    // pairs of tokens that a weight's gradient sums in one go
+constexpr int TOGETHER = 4, BESIDE = 2;  // panels of outputs and of inputs of a weight's gradient in a task
 
 enum Site : uint64_t { SHARES = 0, MIXER = 1, HIDDEN = 2, INNER = 3 };
 
@@ -98,8 +98,10 @@ struct Made {
   }
 };
 
-// What the forward pass leaves: arrays in one block of memory, whose size is known beforehand.
+// What the forward pass leaves: arrays in one block of memory, whose size is known beforehand. What nothing reads but a panel at a time,
+// and long after, lies so: `hidden` is, for each chunk, panels of 64 columns [rows][64].
 struct Saved {
+  int64_t* threads;  // that chunks were made for
   bf16 *input, *qkv, *context, *middle, *hidden, *standard[NORMS];  // [M, D or C or F]; standard: a norm's output before weight and bias
   float *lse, *inverse[NORMS];                                      // [M, heads]; 1 / deviation of a norm's input [M]
   int64_t bytes = 0;
@@ -110,6 +112,7 @@ struct Saved {
       to = reinterpret_cast<std::remove_reference_t<decltype(to)>>(base + bytes);
       bytes += (numbers * tokens * static_cast<int64_t>(sizeof *to) + 63) / 64 * 64;
     };
+    threads = reinterpret_cast<int64_t*>(base), bytes = 64;
     take(input, l.dim), take(qkv, (l.heads + 2 * l.kv_heads) * l.head_dim), take(context, l.heads * l.head_dim);
     take(middle, l.dim), take(hidden, l.hidden * (l.gated ? 2 : 1)), take(lse, l.heads);
     for (int i = 0; i < NORMS; i++) {
@@ -133,7 +136,7 @@ static void norm_forward(const NormOf& n, float* x, bf16* standard, float* inver
   *inverse = 1.f / std::sqrt(sum(squares) * part + n.eps);
   for (int i = 0; i < dim; i += W) {
     vf at = (load(x + i) - mean) * all(*inverse);
-    store_bf16(standard + i, at);
+    stream_bf16(standard + i, at);
     store(x + i, fma(at, load(n.weight.get() + i), load(n.bias.get() + i)));
   }
 }
@@ -191,17 +194,19 @@ static void rotate(const StepLayer& l, const StepTexts& t, int first, int last, 
     }
 }
 
-// Texts that one thread takes through the layer, and the numbers of their tokens.
+// Texts that one thread takes through the layer, the numbers of their tokens, and those of the chunk and of its first pair of tokens.
 struct Chunk {
-  int first, last, begin, end;
+  int first, last, begin, end, number, pair;
   int rows() const { return end - begin; }
+  int pair_end() const { return pair + (rows() + 1) / 2; }
 };
 
 static std::vector<Chunk> chunks(const StepTexts& t, int threads) {
   const int share = std::max(32, std::min(CHUNK, (t.tokens + threads - 1) / threads));
   std::vector<Chunk> found;
   for (int i = 0; i < t.texts; i++) {
-    if (found.empty() || t.starts[i + 1] - found.back().begin > share) found.push_back({i, i, t.starts[i], 0});
+    if (found.empty() || t.starts[i + 1] - found.back().begin > share)
+      found.push_back({i, i, t.starts[i], 0, static_cast<int>(found.size()), found.empty() ? 0 : found.back().pair_end()});
     found.back().last = i + 1, found.back().end = t.starts[i + 1];
   }
   return found;
@@ -209,8 +214,8 @@ static std::vector<Chunk> chunks(const StepTexts& t, int threads) {
 
 // A thread's own memory, which it keeps.
 struct Own {
-  Buffer<float> stream, branch;
-  Buffer<bf16> short_rows;
+  Buffer<float> stream, branch, stripe;
+  Buffer<bf16> short_rows, slopes, active;
   HeadScratch head;
 };
 static Own& own() {
@@ -226,6 +231,12 @@ static Head head_of(const StepLayer& l, const StepTexts& t, const bf16* qkv, int
             (static_cast<uint64_t>(start) * l.heads + h) << 16, static_cast<uint64_t>(l.heads) << 16,
             l.near ? l.near + h * l.near_stride() + l.span : nullptr};
   return made;
+}
+
+// Where column `col` of row r of a chunk's hidden numbers is; the last panel may have 32 columns.
+BS_INLINE size_t hidden_at(int rows, int columns, int r, int col) {
+  const int first = col & ~63, wide = columns - first < 64 ? 32 : 64;
+  return static_cast<size_t>(first) * rows + static_cast<size_t>(r) * wide + (col & 63);
 }
 
 static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, const Saved& s, const bf16* x, bf16* y) {
@@ -271,13 +282,19 @@ static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, con
   bf16 *hidden = s.hidden + begin * U, *active = mine.short_rows.resize(rows * F);
   with_act(l.act, [&](auto act) {
     constexpr int ACT = decltype(act)::value;
-    times({middle, D / 2}, rows, m.up.forward.get(), l.dim / 2, U, [=](int r, int col, vf v) { store_bf16(hidden + r * U + col, v + load(b_up + col)); });
-    for (int r = 0; r < rows; r++)
-      for (size_t i = 0; i < F; i += W) {
-        const bf16* from = hidden + r * U + (l.gated ? i / 32 * 64 + i % 32 : i);
-        const vf a = activate<ACT, BF16>(load_bf16(from));
-        store_bf16(active + r * F + i, inner(l.gated ? a * load_bf16(from + 32) : a, INNER, ((begin + r) * F + i) / W));
-      }
+    const bool gated = l.gated;
+    float* stripe = mine.stripe.resize(rows * 64);
+    auto keep = [=](int r, int col, vf v) { store(stripe + r * 64 + col % 64, v + load(b_up + col)); };
+    times_then({middle, D / 2}, rows, m.up.forward.get(), D / 2, U, keep, [&](int left, int wide) {
+      const int half = gated ? 32 : wide;
+      for (int r = 0; r < rows; r++)
+        for (int i = 0; i < half; i += W) {
+          bf16* to = hidden + hidden_at(rows, U, r, left + i);
+          const size_t at = r * F + (gated ? left / 2 : left) + i;
+          const vf a = activate<ACT, BF16>(stream_bf16(to, load(stripe + r * 64 + i)));
+          store_bf16(active + at, inner(gated ? a * stream_bf16(to + 32, load(stripe + r * 64 + i + 32)) : a, INNER, (begin * F + at) / W));
+        }
+    });
   });
   times({active, F / 2}, rows, m.down.forward.get(), F / 2, D, [=](int r, int col, vf v) {
     float* at = z + r * D + col;
@@ -289,23 +306,43 @@ static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, con
   }
 }
 
-// Gradients of what the products gave, for the gradients of their weights; and sums of each chunk for the norms.
-struct Slopes {
-  Buffer<bf16> qkv, out, up, down, active;
-  Buffer<float> norms;  // [chunks, NORMS, 2, D]
-  Buffer<float> near;   // [chunks, heads, 2 span + 33], or empty
-  Buffer<uint32_t> left, right;
-  Buffer<float> bias;
+// Both factors of a weight's gradient, dW = dy' x, laced by the chunks while they have them in cache; and sums of dy's columns, a chunk each.
+struct Factors {
+  Buffer<uint32_t> left, right;  // panels of dy [depth][out] and of x [depth][in]
+  Buffer<float> bias;            // [parts, out]
+  int depth = 0, parts = 0;
+
+  void begin(const Product& p, int pairs, int number_of_parts) {
+    depth = pairs, parts = number_of_parts;
+    if (p.trains || p.trains_bias) left.resize(static_cast<size_t>(depth) * p.out), bias.resize(static_cast<size_t>(parts) * p.out);
+    if (p.trains) right.resize(static_cast<size_t>(depth) * p.in);
+  }
+  void take_slopes(const Product& p, const bf16* dy, size_t stride, int rows, int number, int pair) {
+    if (p.trains || p.trains_bias) lace_all(dy, stride, rows, p.out, left.get(), depth, pair, bias.get() + static_cast<size_t>(number) * p.out);
+  }
+  void take_inputs(const Product& p, const bf16* x, int rows, int pair) {
+    if (p.trains) lace_all(x, p.in, rows, p.in, right.get(), depth, pair, nullptr);
+  }
 };
 
-static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, int number, const Saved& s, Slopes& g, const bf16* dy, bf16* dx,
-                           bool inside, float* dnear) {
+// What a backward pass sums over chunks.
+struct Slopes {
+  Factors qkv, out, up, down, wide;
+  Buffer<float> norms;  // [chunks, NORMS, 2, D]
+  Buffer<float> near;   // [chunks, heads, 2 span + 33], or empty
+};
+
+static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, const Saved& s, Slopes& g, const bf16* dy, bf16* dx, bool inside,
+                           float* dnear) {
   const StepLayer& l = m.l;
   const size_t D = l.dim, C = m.qkv.out, A = m.out.in, U = m.up.out, F = l.hidden, begin = c.begin;
   const int rows = c.rows();
   Own& mine = own();
-  float *d = mine.stream.resize(rows * D), *e = mine.branch.resize(rows * D), *sums_of_norms = g.norms.get() + number * NORMS * 2 * D;
-  bf16 *d_down = g.down.get() + begin * D, *d_up = g.up.get() + begin * U, *active = g.active.get() + begin * F, *d_out = g.out.get() + begin * D;
+  float *d = mine.stream.resize(rows * D), *e = mine.branch.resize(rows * D), *sums_of_norms = g.norms.get() + c.number * NORMS * 2 * D;
+  bf16 *narrow = mine.short_rows.resize(rows * std::max(D, A)), *d_up = mine.slopes.resize(rows * std::max(U, C));
+  auto take = [&](Factors& f, const Product& p, const bf16* slopes, const bf16* inputs) {
+    f.take_slopes(p, slopes, p.out, rows, c.number, c.pair), f.take_inputs(p, inputs, rows, c.pair);
+  };
   auto through_norm = [&](NormName which, int r, const float* from, const float* also, float* to) {
     float* of = sums_of_norms + which * 2 * D;
     norm_backward(m.norm[which], from, s.standard[which] + (begin + r) * D, s.inverse[which][begin + r], also, to, of, of + D, l.dim);
@@ -322,31 +359,42 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, in
     const bf16* from = dy + t.where[begin + r] * D;
     for (size_t i = 0; i < D; i += W) store(d + r * D + i, load_bf16(from + i));
     if (l.norm_kind[FFN_OUT]) through_norm(FFN_OUT, r, d + r * D, nullptr, d + r * D);
-    drop_row(Dropout(t.key, l.drop_ffn), HIDDEN, r, d_down);
+    drop_row(Dropout(t.key, l.drop_ffn), HIDDEN, r, narrow);
   }
+  g.down.take_slopes(m.down, narrow, D, rows, c.number, c.pair);
   const bf16* hidden = s.hidden + begin * U;
   with_act(l.act, [&](auto act) {
     constexpr int ACT = decltype(act)::value;
     const bool gated = l.gated;
     const Dropout inner(t.key, l.drop_inner);
-    times({d_down, D / 2}, rows, m.down.backward.get(), D / 2, F, [=](int r, int col, vf v) {
-      const size_t at = r * U + (gated ? col / 32 * 64 + col % 32 : col);
-      const vf x = load_bf16(hidden + at), y = activate<ACT, BF16>(x), other = gated ? load_bf16(hidden + at + 32) : all(1.f);
-      const vf kept = inner(all(1.f), INNER, ((begin + r) * F + col) / W), d = v * kept;
-      store_bf16(active + r * F + col, y * other * kept);
-      store_bf16(d_up + at, d * other * slope_of<ACT>(x));
-      if (gated) store_bf16(d_up + at + 32, d * y);
+    bf16* active = mine.active.resize(rows * 64);  // of one panel
+    float* stripe = mine.stripe.resize(rows * 64);
+    auto keep = [=](int r, int col, vf v) { store(stripe + r * 64 + col % 64, v); };
+    times_then({narrow, D / 2}, rows, m.down.backward.get(), D / 2, F, keep, [&](int left, int wide) {
+      for (int r = 0; r < rows; r++)
+        for (int col = left; col < left + wide; col += W) {
+          const int column = gated ? col / 32 * 64 + col % 32 : col;
+          const bf16* from = hidden + hidden_at(rows, U, r, column);
+          const vf x = load_bf16(from), y = activate<ACT, BF16>(x), other = gated ? load_bf16(from + 32) : all(1.f);
+          const vf kept = inner(all(1.f), INNER, ((begin + r) * F + col) / W), d = load(stripe + r * 64 + col % 64) * kept;
+          store_bf16(active + r * 64 + col % 64, y * other * kept);
+          store_bf16(d_up + r * U + column, d * other * slope_of<ACT>(x));
+          if (gated) store_bf16(d_up + r * U + column + 32, d * y);
+        }
+      if (m.down.trains) lace_all(active, 64, rows, wide, g.down.right.get() + static_cast<size_t>(left) * g.down.depth, g.down.depth, c.pair, nullptr);
     });
   });
+  take(g.up, m.up, d_up, s.middle + begin * D);
   times({d_up, U / 2}, rows, m.up.backward.get(), U / 2, D, [=](int r, int col, vf v) { store(e + r * D + col, v); });
   for (int r = 0; r < rows; r++) {
     join(FFN_IN, r);
     if (l.norm_kind[ATTENTION_OUT]) through_norm(ATTENTION_OUT, r, d + r * D, nullptr, d + r * D);
-    drop_row(Dropout(t.key, l.drop_mixer), MIXER, r, d_out);
+    drop_row(Dropout(t.key, l.drop_mixer), MIXER, r, narrow);
   }
+  take(g.out, m.out, narrow, s.context + begin * A);
   if (!inside) return;
-  bf16 *d_context = mine.short_rows.resize(rows * A), *d_qkv = g.qkv.get() + begin * C;
-  times({d_out, D / 2}, rows, m.out.backward.get(), D / 2, A, [=](int r, int col, vf v) { store_bf16(d_context + r * A + col, v); });
+  bf16 *d_context = mine.active.resize(rows * A), *d_qkv = d_up;
+  times({narrow, D / 2}, rows, m.out.backward.get(), D / 2, A, [=](int r, int col, vf v) { store_bf16(d_context + r * A + col, v); });
   for (int text = c.first; text < c.last; text++)
     for (int h = 0, group = l.heads / l.kv_heads; h < l.heads; h++) {
       const Head head = head_of(l, t, s.qkv, text, h);
@@ -362,6 +410,7 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, in
         }
     }
   if (l.cosine) rotate(l, t, c.first, c.last, d_qkv, true);
+  take(g.qkv, m.qkv, d_qkv, s.input + begin * D);
   if (!dx && !l.norm_kind[ATTENTION_IN]) return;
   times({d_qkv, C / 2}, rows, m.qkv.backward.get(), C / 2, D, [=](int r, int col, vf v) { store(e + r * D + col, v); });
   for (int r = 0; r < rows; r++) {
@@ -372,42 +421,39 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, in
   }
 }
 
-// dW[n][k] = sum over tokens of dy[n] x[k], and db: the sums of dy. Rows of dy are `stride` apart.
-static void weight_gradient(Product& p, const bf16* dy, size_t stride, const bf16* x, int tokens, Slopes& g, int threads) {
+// dW[n][k] = sum over tokens of dy[n] x[k], and db: the sums of dy.
+static void weight_gradient(Product& p, Factors& f, int threads) {
   if (!p.trains && !p.trains_bias) return;
-  const int depth = (tokens + 1) / 2, outs = (p.out + 63) / 64, ins = p.trains ? (p.in + 63) / 64 : 0, blocks = p.out / 32;
-  uint32_t *left = g.left.resize(static_cast<size_t>(depth) * p.out), *right = g.right.resize(static_cast<size_t>(depth) * p.in);
-  float* bias = g.bias.resize(p.out);
-  share(threads, blocks + ins, [&](int task) {
-    if (task < blocks) {
-      Place at = place(32 * task, p.out, depth);
-      lace(dy + 32 * task, stride, tokens, left + at.offset, at.columns, bias + 32 * task);
-      if (bf16* to = p.bias_gradient[task])
-        for (int i = 0; i < 32; i += W) store_bf16(to + i, load(bias + 32 * task + i));
-      return;
+  const int depth = f.depth, outs = (p.out + 63) / 64, ins = p.trains ? (p.in + 63) / 64 : 0;
+  const uint32_t *left = f.left.get(), *right = f.right.get();
+  for (int c = 0; c < p.out; c += W)
+    if (bf16* to = p.bias_gradient[c / 32]) {
+      vf total = zero();
+      for (int i = 0; i < f.parts; i++) total = total + load(f.bias.get() + static_cast<size_t>(i) * p.out + c);
+      store_bf16(to + c % 32, total);
     }
-    for (int c = (task - blocks) * 64; c < std::min(p.in, (task - blocks) * 64 + 64); c += 32) {
-      Place at = place(c, p.in, depth);
-      lace(x + c, p.in, tokens, right + at.offset, at.columns);
-    }
-  });
-  const int groups = (outs + TOGETHER - 1) / TOGETHER;
-  share(threads, ins * groups, [&](int task) {
-    const int j = task % ins, first = task / ins * TOGETHER, last = std::min(outs, first + TOGETHER), wide = std::min(64, p.in - 64 * j);
-    alignas(64) static thread_local float total[TOGETHER][64][64];
+  const int high_groups = (outs + TOGETHER - 1) / TOGETHER, wide_groups = (ins + BESIDE - 1) / BESIDE;
+  share(threads, wide_groups * high_groups, [&](int task) {
+    const int left_in = task % wide_groups * BESIDE, right_in = std::min(ins, left_in + BESIDE);
+    const int first = task / wide_groups * TOGETHER, last = std::min(outs, first + TOGETHER);
+    alignas(64) static thread_local float total[TOGETHER][BESIDE][64][64];
+    auto width = [&](int j) { return std::min(64, p.in - 64 * j); };
     for (int k = 0; k < depth; k += DEEP)
-      for (int i = first; i < last; i++) {
-        const int high = std::min(64, p.out - 64 * i), dwords = std::min(DEEP, depth - k);
-        float* sum_of = total[i - first][0];
-        const Rows rows{left + static_cast<size_t>(64 * i) * depth + static_cast<size_t>(k) * high, 1, static_cast<size_t>(high)};
-        const uint32_t* w = right + static_cast<size_t>(64 * j) * depth;
-        auto begin = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, v); };
-        auto go_on = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, load(sum_of + r * 64 + c) + v); };
-        k ? times(rows, high, w, depth, wide, go_on, k, dwords) : times(rows, high, w, depth, wide, begin, k, dwords);
-      }
+      for (int i = first; i < last; i++)
+        for (int j = left_in; j < right_in; j++) {
+          const int high = std::min(64, p.out - 64 * i), dwords = std::min(DEEP, depth - k);
+          float* sum_of = total[i - first][j - left_in][0];
+          const Rows rows{left + static_cast<size_t>(64 * i) * depth + static_cast<size_t>(k) * high, 1, static_cast<size_t>(high)};
+          const uint32_t* w = right + static_cast<size_t>(64 * j) * depth;
+          auto begin = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, v); };
+          auto go_on = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, load(sum_of + r * 64 + c) + v); };
+          k ? times(rows, high, w, depth, width(j), go_on, k, dwords) : times(rows, high, w, depth, width(j), begin, k, dwords);
+        }
     for (int n = 64 * first; n < std::min(p.out, 64 * last); n++)
       if (bf16* to = p.block_gradient[n / 32])
-        for (int c = 0; c < wide; c += W) store_bf16(to + static_cast<size_t>(n % 32) * p.in + 64 * j + c, load(total[n / 64 - first][n % 64] + c));
+        for (int j = left_in; j < right_in; j++)
+          for (int c = 0; c < width(j); c += W)
+            store_bf16(to + static_cast<size_t>(n % 32) * p.in + 64 * j + c, load(total[n / 64 - first][j - left_in][n % 64] + c));
   });
 }
 
@@ -426,6 +472,7 @@ static void forward(const StepLayer& l, const StepTexts& t, const bf16* x, bf16*
     share(threads, p.panels_forward(), [&](int i) { p.pack_forward(i); });
   });
   const Saved saved(l, t.tokens, memory);
+  *saved.threads = threads;
   const auto parts = chunks(t, threads);
   share(threads, static_cast<int>(parts.size()), [&](int i) { forward_chunk(m, t, parts[i], saved, x, y); });
 }
@@ -439,16 +486,17 @@ static void backward(const StepLayer& l, const StepTexts& t, const void* memory,
     share(threads, p.panels_backward(), [&](int i) { p.pack_backward(i); });
   });
   const Saved s(l, t.tokens, const_cast<void*>(memory));
-  const auto parts = chunks(t, threads);
-  const size_t M = t.tokens, D = l.dim, of_norms = NORMS * 2 * D;
-  g.qkv.resize(M * m.qkv.out), g.out.resize(M * D), g.up.resize(M * m.up.out), g.down.resize(M * D), g.active.resize(M * l.hidden);
+  const auto parts = chunks(t, static_cast<int>(*s.threads));
+  const size_t D = l.dim, of_norms = NORMS * 2 * D;
+  const std::pair<Product*, Factors*> products[] = {{&m.down, &g.down}, {&m.up, &g.up}, {&m.out, &g.out}, {&m.qkv, &g.qkv}};
+  for (auto [p, f] : products) f->begin(*p, parts.empty() ? 0 : parts.back().pair_end(), static_cast<int>(parts.size()));
   std::memset(g.norms.resize(parts.size() * of_norms), 0, parts.size() * of_norms * sizeof(float));
   const bool first_norm = l.norm_kind[ATTENTION_IN] && (wanted.norm_weight[ATTENTION_IN] || wanted.norm_bias[ATTENTION_IN]);
   const size_t of_near = wanted.near ? l.heads * l.near_stride() : 0;
   if (of_near) std::memset(g.near.resize(parts.size() * of_near), 0, parts.size() * of_near * sizeof(float));
   const bool inside = dx || wanted.near || m.qkv.trains || m.qkv.trains_bias || first_norm;
   share(threads, static_cast<int>(parts.size()), [&](int i) {
-    backward_chunk(m, t, parts[i], i, s, g, dy, dx, inside, of_near ? g.near.get() + i * of_near : nullptr);
+    backward_chunk(m, t, parts[i], s, g, dy, dx, inside, of_near ? g.near.get() + i * of_near : nullptr);
   });
   for (size_t i = 0; i < of_near; i++) {
     wanted.near[i] = 0.f;
@@ -461,10 +509,7 @@ static void backward(const StepLayer& l, const StepTexts& t, const void* memory,
         for (size_t c = 0; c < parts.size(); c++) total = total + load(g.norms.get() + c * of_norms + n * D + i);
         store_bf16(to + i, total);
       }
-  weight_gradient(m.down, g.down.get(), m.down.out, g.active.get(), t.tokens, g, threads);
-  weight_gradient(m.up, g.up.get(), m.up.out, s.middle, t.tokens, g, threads);
-  weight_gradient(m.out, g.out.get(), m.out.out, s.context, t.tokens, g, threads);
-  weight_gradient(m.qkv, g.qkv.get(), m.qkv.out, s.input, t.tokens, g, threads);
+  for (auto [p, f] : products) weight_gradient(*p, *f, threads);
 }
 
 // A product with many outputs: 32 rows of weights each, the last ones filled up with 0.
@@ -528,7 +573,15 @@ static void wide_backward(const StepWide& w, const bf16* x, const bf16* dy, bf16
       for (size_t i = 0; i < rows * in; i += W) store_bf16(dx + first * in + i, load(total + i));
     });
   }
-  weight_gradient(p, dy, w.stride, x, w.rows, slopes(), threads);
+  constexpr int TOKENS = 64;
+  const int parts = (w.rows + TOKENS - 1) / TOKENS;
+  Factors& f = slopes().wide;
+  f.begin(p, (w.rows + 1) / 2, parts);
+  share(threads, parts, [&](int i) {
+    const int first = i * TOKENS, rows = std::min(TOKENS, w.rows - first);
+    f.take_slopes(p, dy + static_cast<size_t>(first) * w.stride, w.stride, rows, i, first / 2), f.take_inputs(p, x + first * in, rows, first / 2);
+  });
+  weight_gradient(p, f, threads);
   made.give_tail(w, dweight, dbias);
 }
 

@@ -36,8 +36,8 @@ struct Head {
   int wide() const { return round_up(tokens, 32); }
   int queries() const { return wide() <= 256 ? 128 : 64; }  // at a time, so that scores stay in cache
   void keys_of(int first, int last, int& low, int& high) const {
-    low = window && first > window ? (first - window) / 32 * 32 : 0;
-    high = window ? std::min(wide(), round_up(last + window, 32)) : wide();
+    low = window && first > window ? (first - window) / 64 * 64 : 0;
+    high = window ? std::min(wide(), round_up(last + window, 64)) : wide();
   }
   // what query i sees
   int from(int i) const { return window && i > window ? i - window : 0; }
@@ -45,15 +45,16 @@ struct Head {
 };
 
 static void turn_all(const bf16* from, const Head& h, uint32_t* to) {
-  for (int c = 0; c < h.tokens; c += 32)
-    turn(from + c * h.stride, h.stride, std::min(32, h.tokens - c), h.dim, to + static_cast<size_t>(c) * (h.dim / 2), 32);
+  for (int c = 0; c < h.tokens; c += 32) {
+    const Place at = place(c, h.wide(), h.dim / 2);
+    turn(from + c * h.stride, h.stride, std::min(32, h.tokens - c), h.dim, to + at.offset, at.columns);
+  }
 }
 
-// out[r][c] = x[r] . (turned row c), for `rows` rows of x and rows [low, high) of what was turned.
+// out[r][c] = x[r] . (turned row c), for `rows` rows of x and rows [low, high) of what was turned, whole panels.
 static void against(const Rows& x, int rows, const uint32_t* turned, const Head& h, int low, int high, float* out) {
   const size_t wide = h.wide();
-  for (int c = low; c < high; c += 32)
-    panel<2>(x, rows, turned + static_cast<size_t>(c) * (h.dim / 2), h.dim / 2, c, [=](int r, int col, vf y) { store(out + r * wide + col, y); });
+  times(x, rows, turned + static_cast<size_t>(low) * (h.dim / 2), h.dim / 2, high - low, [=](int r, int c, vf y) { store(out + r * wide + low + c, y); });
 }
 
 // y: [tokens][y_stride]; lse: of every query, `lse_step` apart.
@@ -116,7 +117,7 @@ static void attend_backward(const Head& h, HeadScratch& s, bool same_keys, const
   }
   float *scores = s.scores.resize(many * wide), *slopes = s.slopes.resize(many * wide);
   bf16 *shares = s.shares.resize(many * wide), *dscores = s.dscores.resize(many * wide);
-  uint32_t *left = s.left.resize(many * 16), *right = s.right.resize(many * h.dim);
+  uint32_t *left = s.left.resize(many * 32), *right = s.right.resize(many * h.dim);
   for (int first = 0; first < h.tokens; first += many) {
     const int rows = std::min(many, h.tokens - first), pairs = (rows + 1) / 2;
     int low, high;
@@ -153,10 +154,11 @@ static void attend_backward(const Head& h, HeadScratch& s, bool same_keys, const
     auto add = [&](const bf16* weights, const bf16* values, size_t values_stride, float* out) {
       lace_all(values, values_stride, rows, h.dim, right);
       const size_t dim = h.dim;
-      for (int c = low; c < high; c += 32) {
-        lace(weights + c, wide, rows, left, 32);
+      for (int c = low; c < high; c += 64) {
+        const int columns = std::min(64, high - c);
+        lace_all(weights + c, wide, rows, columns, left);
         float* at = out + c * dim;
-        times({left, 1, 32}, 32, right, pairs, h.dim, [=](int r, int col, vf x) { store(at + r * dim + col, load(at + r * dim + col) + x); });
+        times({left, 1, static_cast<size_t>(columns)}, columns, right, pairs, h.dim, [=](int r, int col, vf x) { store(at + r * dim + col, load(at + r * dim + col) + x); });
       }
     };
     add(dscores, q, h.stride, s.dk.get());

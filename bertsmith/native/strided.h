@@ -39,6 +39,7 @@ template <int NV, class Done>
 static void panel(const Rows& x, int rows, const uint32_t* w, int dwords, int col, const Done& done) {
   int r = 0;
   for (; r + 6 <= rows; r += 6) block<6, NV>(x, r, w, dwords, col, done);
+  for (; r + 4 <= rows; r += 4) block<4, NV>(x, r, w, dwords, col, done);
   for (; r + 2 <= rows; r += 2) block<2, NV>(x, r, w, dwords, col, done);
   if (r < rows) block<1, NV>(x, r, w, dwords, col, done);
 }
@@ -50,6 +51,17 @@ static void times(const Rows& x, int rows, const uint32_t* w, int depth, int col
   int c = 0;
   for (; c + 64 <= columns; c += 64) panel<4>(x, rows, w + static_cast<size_t>(c) * depth + 64 * from, dwords, c, done);
   if (c < columns) panel<2>(x, rows, w + static_cast<size_t>(c) * depth + 32 * from, dwords, c, done);
+}
+
+// The same; after each panel `after` gets its first column and how many it has.
+template <class Done, class After>
+static void times_then(const Rows& x, int rows, const uint32_t* w, int depth, int columns, const Done& done, const After& after) {
+  for (int c = 0; c < columns; c += 64) {
+    const int wide = std::min(64, columns - c);
+    const uint32_t* panel_of = w + static_cast<size_t>(c) * depth;
+    wide == 64 ? panel<4>(x, rows, panel_of, depth, c, done) : panel<2>(x, rows, panel_of, depth, c, done);
+    after(c, wide);
+  }
 }
 
 // The place of column c (a multiple of 32) in panels of `depth` dwords, and how many columns its panel has.
@@ -88,12 +100,16 @@ static void lace(const bf16* from, size_t stride, int rows, uint32_t* to, int co
   if (total) store(total, sum0), store(total + W, sum1);
 }
 
-// All columns of a matrix laced, as panels for `times`; rows beyond the last, up to an even number, are 0.
-static void lace_all(const bf16* from, size_t stride, int rows, int columns, uint32_t* to) {
+// All columns of a matrix laced, as panels for `times` of `depth` dwords, from dword `at` on; rows beyond the last, up to an even number, are 0.
+// The sums of the columns go to `total` [columns], unless it is null.
+static void lace_all(const bf16* from, size_t stride, int rows, int columns, uint32_t* to, int depth, int at, float* total) {
   for (int c = 0; c < columns; c += 32) {
-    Place p = place(c, columns, (rows + 1) / 2);
-    lace(from + c, stride, rows, to + p.offset, p.columns);
+    const Place p = place(c, columns, depth);
+    lace(from + c, stride, rows, to + p.offset + static_cast<size_t>(at) * p.columns, p.columns, total ? total + c : nullptr);
   }
+}
+static void lace_all(const bf16* from, size_t stride, int rows, int columns, uint32_t* to) {
+  lace_all(from, stride, rows, columns, to, (rows + 1) / 2, 0, nullptr);
 }
 
 }  // namespace BS_ISA

@@ -67,6 +67,12 @@ BS_INLINE void store_bf16(uint16_t* p, vf x) { _mm256_storeu_si256((__m256i*)p, 
 BS_INLINE vf load_bf16(const uint16_t* p) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p)), 16));
 }
+// The same past the caches; gives what is now there.
+BS_INLINE vf stream_bf16(uint16_t* p, vf x) {
+  const __m256i rounded = (__m256i)_mm512_cvtneps_pbh(x);
+  _mm256_stream_si256((__m256i*)p, rounded);
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rounded), 16));
+}
 BS_INLINE vf dot_bf16(vf c, vi a, vi b) { return _mm512_dpbf16_ps(c, (__m512bh)a, (__m512bh)b); }
 #else
 constexpr bool HAS_BF16 = false;
