@@ -4,6 +4,7 @@
 thread a model takes what waits, in batches. No request names a path: models are known by the names that they were given.
 """
 
+import os
 import signal
 import socket
 import sys
@@ -12,9 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+import torch
 import uvicorn
 
 from bertsmith import adapter
+from bertsmith.doctor import threads
 from bertsmith.engine import Precision
 from bertsmith.model import Model, load
 from bertsmith.serve.app import make_app
@@ -89,6 +92,7 @@ def serve(
     limits: Limits | None = None,
 ) -> None:
     """Serve models until a signal comes; see `make_app`. Each is asked once before anything is taken."""
+    _leave_a_core()
     front = make_app(models, precision, limits, api_key)
     for served in front.house.models.values():
         served.warm()
@@ -98,6 +102,13 @@ def serve(
     signal.signal(signal.SIGINT, lambda number, frame: sys.exit(0))
     config = uvicorn.Config(front, host=host, port=port, log_level="warning", access_log=False, server_header=False)
     Server(config, front).run()
+
+
+def _leave_a_core() -> None:
+    """To who reads requests and writes answers: threads that wait for a text's next layer would take its time.
+    $OMP_NUM_THREADS, where it is set, says how many threads a model has."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads() - 1)))
+    torch.set_num_threads(threads())
 
 
 def _open_many_files() -> None:
