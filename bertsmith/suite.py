@@ -481,16 +481,48 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """A summary as a table: a line a set, a column a row of the summary, beside the baselines."""
+    """A summary as a table: a line a set, a column a row of the summary, beside the baselines. Turned, where there are more
+    rows than sets, with what each row costs."""
     rows = found["rows"]
+    if len(rows) > max(len(found["sets"]), 3):
+        return _turned(found)
     titles = [f"{row['model']}, {row['method']}, {row['protocol']}" for row in rows]
     lines = [_line(["set", "score", "majority", "TF-IDF", *titles]), _line(["---"] * (4 + len(rows)))]
     for name, about in found["sets"].items():
-        simple_ones = [about["baselines"].get(which, {}).get(about["metric"]) for which in ("majority", "tfidf")]
         said = [shown(row["sets"][name]) if name in row["sets"] else "" for row in rows]
-        lines.append(_line([name, about["shown"], *("" if x is None else f"{x:.3f}" for x in simple_ones), *said]))
+        lines.append(_line([name, about["shown"], *(_simple(about, which) for which in ("majority", "tfidf")), *said]))
     lines.append(_line(["all", "mean of kinds", "", "", *(shown(row["aggregate"]) for row in rows)]))
     return "\n".join(lines)
+
+
+COSTS = ("trained numbers", "seconds", "peak memory, MB", "file, MB")
+
+
+def _turned(found: dict[str, Any]) -> str:
+    """A line a row of the summary, best first, a column a set; seconds are of all sets, one seed."""
+    titles = [f"{name} ({about['shown']})" for name, about in found["sets"].items()]
+    lines = [_line(["model", "method", "protocol", *titles, "all", *COSTS])]
+    lines.append(_line(["---"] * (4 + len(titles) + len(COSTS))))
+    for which, title in (("majority", "majority"), ("tfidf", "TF-IDF")):
+        said = [_simple(about, which) for about in found["sets"].values()]
+        lines.append(_line(["", title, "", *said, *[""] * (1 + len(COSTS))]))
+    for row in sorted(found["rows"], key=lambda row: -(row["aggregate"]["mean"] or 0)):
+        there = row["sets"].values()
+        said = [shown(row["sets"][name]) if name in row["sets"] else "" for name in found["sets"]]
+        seconds, most = (
+            [one["seconds"] for one in there],
+            {k: [one[k] for one in there] for k in ("trained", "memory", "bytes")},
+        )
+        cost = [f"{max(most['trained']):,}", "" if None in seconds else f"{sum(seconds):.0f}"]
+        cost += [f"{max(most['memory']) / 1e6:,.0f}", f"{max(most['bytes']) / 1e6:.2f}"]
+        lines.append(_line([row["model"], row["method"], row["protocol"], *said, shown(row["aggregate"]), *cost]))
+    return "\n".join(lines)
+
+
+def _simple(about: dict[str, Any], which: str) -> str:
+    """A baseline's score of a set, "" where it has none."""
+    value = about["baselines"].get(which, {}).get(about["metric"])
+    return "" if value is None else f"{value:.3f}"
 
 
 def shown(value: dict[str, Any]) -> str:

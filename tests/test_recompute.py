@@ -1,5 +1,7 @@
 """Layers that are run again in the backward pass: the same numbers, bit for bit, of less memory."""
 
+import gc
+
 import pytest
 import torch
 from test_compose import COMBINATIONS, assemble
@@ -96,3 +98,19 @@ def test_measuring_leaves_a_model_as_it_was():
     token_BT, layout = both()[0]
     fused.measured(model, lambda: model(token_BT, layout).sum())
     assert model.count == 0
+
+
+def test_measuring_leaves_nothing_behind():
+    def alive():
+        gc.collect()
+        return sum(isinstance(one, torch.Tensor) for one in gc.get_objects())
+
+    def measure():
+        model, (token_BT, layout) = build(spec(**{"dim": 32, "depth": 2})).train(), both()[0]
+        with kernels.piecewise():
+            fused.measured(model, lambda: model(token_BT, layout).softmax(-1).square().mean())
+
+    measure()
+    before = alive()
+    measure()
+    assert alive() == before

@@ -50,7 +50,8 @@ class Kept:
             if (place := x.untyped_storage().data_ptr()) not in self.seen:
                 self.seen.add(place)
                 count[0] += x.untyped_storage().nbytes()
-            return x
+            # not x itself: one that a function gave would keep that function, which keeps it, for ever
+            return x.detach()
 
         with torch.autograd.graph.saved_tensors_hooks(pack, lambda x: x):
             yield count
