@@ -66,10 +66,14 @@ def opened(case, folder):
 
 def coded(model, texts=TEXTS):
     """Texts as the inputs of a graph: int64 [B, T]."""
-    ((_, token_BT, layout),) = model.tokens(texts)
-    keep_BT = layout.real_BT.long()
+    ((index, token_BT, layout),) = model.tokens(texts)
     type_BT = torch.zeros_like(token_BT) if layout.type_BT is None else layout.type_BT
-    return {"input_ids": token_BT, "attention_mask": keep_BT, "token_type_ids": type_BT}
+    order = torch.tensor(index).argsort()  # batches come by length
+    return {
+        "input_ids": token_BT[order],
+        "attention_mask": layout.real_BT.long()[order],
+        "token_type_ids": type_BT[order],
+    }
 
 
 def wanted(model, given):
