@@ -57,6 +57,20 @@ def each(ours: str, theirs: str, parts: dict[str, str]) -> list[Row]:
     return made
 
 
+def layer_rows(theirs: str, mixer: str, ffn: str) -> list[Row]:
+    """The rows of every layer, by their names below `theirs` in our order; those of one name are parts of one tensor.
+
+    `mixer`: queries, keys, values, output and the norm beside them; `ffn`: the gate where there is one, up, down and its norm.
+    """
+    parts = "mixer.q mixer.k mixer.v mixer.out mixer_residual.norm ffn.gate ffn.up ffn.down ffn_residual.norm".split()
+    ours: dict[str, list[str]] = {}
+    if len(ffn.split()) == 3:
+        parts.remove("ffn.gate")
+    for name, part in zip(f"{mixer} {ffn}".split(), parts, strict=True):
+        ours.setdefault(name, []).append(part)
+    return each("encoder.layers.{i}.", theirs, {" ".join(some): name for name, some in ours.items()})
+
+
 def by_heads(count: int) -> Turn:
     """A projection to heads [D, N, H] to ours, [N H, D], and back."""
     return lambda x: x.flatten(1).t(), lambda x: x.t().unflatten(1, (count, -1))
@@ -105,6 +119,8 @@ class Family:
         rows: config -> the table of the encoder's tensors, ours beginning with "encoder.", theirs without the prefix.
         stocks: how a class ends, "ForMaskedLM" -> what it holds beside the encoder. The first is the bare one.
         unused: parts of names of tensors that say nothing (counters, copies of tied tables).
+        layers: config -> what stands for `{i}` in our names and in theirs, for each layer that has weights of its own; None
+            where it is the number of the layer in both.
     """
 
     types: dict[str, str]
@@ -114,6 +130,7 @@ class Family:
     rows: Callable[[Config], Sequence[Row]]
     stocks: dict[str, Stock]
     unused: tuple[str, ...] = field(default=("position_ids",))
+    layers: Callable[[Config], Sequence[tuple[str, str]]] | None = None
 
     def architecture(self, config: Config) -> str:
         """How the class that a config names ends. Raises ValueError, listing those that we open."""
@@ -131,12 +148,13 @@ class Family:
         full = [(row[0], self.prefix + row[1], *row[2:]) for row in self.rows(config)]
         full += list(above(config) if callable(above) else above)
         depth = self.spec(config).args.get("depth", 1)
+        layers = self.layers(config) if self.layers else [(str(i), str(i)) for i in range(depth)]
         out: list[tuple[tuple[str, ...], str, Turn | None]] = []
         for ours, theirs, *turn in full:
-            for i in range(depth) if "{i}" in theirs else [0]:
-                names = (ours,) if isinstance(ours, str) else ours
-                spelt = tuple(n.replace("{i}", str(i)) for n in names)
-                out.append((spelt, theirs.replace("{i}", str(i)), turn[0] if turn else None))
+            names = (ours,) if isinstance(ours, str) else ours
+            for here, there in layers if "{i}" in theirs else [("", "")]:
+                spelt = tuple(n.replace("{i}", here) for n in names)
+                out.append((spelt, theirs.replace("{i}", there), turn[0] if turn else None))
         return out
 
 

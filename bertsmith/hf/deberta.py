@@ -8,8 +8,7 @@ The weight of q, k and v lies head by head in one tensor, with the biases of q a
 import torch
 from torch import Tensor
 
-from bertsmith.hf import Config, Family, Row, Turn, both
-from bertsmith.hf.disentangled import STOCKS, UNUSED, embedding_rows, layer_rows, span_of, stack, stack_config, terms_of
+from bertsmith.hf import Config, Family, Row, Turn, both, disentangled
 from bertsmith.hf.stocks import without
 from bertsmith.position import position
 from bertsmith.spec import Spec
@@ -22,10 +21,10 @@ def encoder_spec(config: Config) -> Spec:
             "talking_head True is not supported: heads that are mixed before the mask need a mixer of their own"
         )
     place = position("none")
-    if kinds := terms_of(config):
-        dropout = config.get("hidden_dropout_prob", 0.1)
-        place = position("disentangled", span=span_of(config), kinds=kinds, key_bias=False, dropout=dropout)
-    return stack(config, place, key_bias=False)
+    if kinds := disentangled.terms_of(config):
+        span, drop = disentangled.span_of(config), disentangled.hidden_dropout(config)
+        place = position("disentangled", span=span, kinds=kinds, key_bias=False, dropout=drop)
+    return disentangled.stack(config, place, key_bias=False)
 
 
 def _split(heads: int) -> Turn:
@@ -45,14 +44,13 @@ def rows(config: Config) -> list[Row]:
     ours, theirs = "encoder.layers.{i}.mixer.", "encoder.layer.{i}.attention.self."
     qkv = tuple(f"{ours}{name}.weight" for name in "qkv")
     return [
-        *embedding_rows(config),
+        *disentangled.shared_rows(config),
         ("encoder.layers.0.mixer.position.table.weight", "encoder.rel_embeddings.weight"),
         (qkv, theirs + "in_proj.weight", _split(config["num_attention_heads"])),
         (ours + "q.bias", theirs + "q_bias"),
         (ours + "v.bias", theirs + "v_bias"),
         (ours + "position.key.weight", theirs + "pos_proj.weight"),
         *both(ours + "position.query", theirs + "pos_q_proj"),
-        *layer_rows("encoder.layers.{i}.", "encoder.layer.{i}."),
     ]
 
 
@@ -60,8 +58,8 @@ FAMILY = Family(
     types={"deberta": "Deberta"},
     prefix="deberta.",
     spec=encoder_spec,
-    config=stack_config,
+    config=disentangled.stack_config,
     rows=rows,
-    stocks=without(STOCKS, "ForMultipleChoice"),
-    unused=UNUSED,
+    stocks=without(disentangled.STOCKS, "ForMultipleChoice"),
+    unused=disentangled.UNUSED,
 )

@@ -1,10 +1,10 @@
 """What the DeBERTas have alike: scores of content and place apart, no positions in the values, and their classes."""
 
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Row, Stock, act_of, both, each
+from bertsmith.hf import Config, Row, Stock, act_of, both
 from bertsmith.hf.bert import ROWS, bert_encoder
-from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, at, config_of, spec_of
-from bertsmith.hf.stocks import NO_HEAD, SPANS, as_choice, lm_rows, tokens, told
+from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, at, config_of, only, spec_of
+from bertsmith.hf.stocks import NO_HEAD, SPANS, lm_rows, sequences, tokens, told
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
@@ -16,7 +16,7 @@ SHARE = ["**.mixer.position.table", "**.mixer.position.norm"]
 UNUSED = ("position_ids", "cls.predictions.decoder.", "mask_predictions.", "embeddings.position_embeddings")
 
 
-def _lm_norm(config: Config) -> Spec:
+def norm_of(config: Config) -> Spec:
     """Theirs where the config is silent, not BERT's."""
     return norm("layer", eps=config.get("layer_norm_eps", 1e-7))
 
@@ -68,8 +68,7 @@ FIELDS = [
 
 def stack(config: Config, place: Spec, key_bias: bool = True) -> Spec:
     """The encoder, without the convolution; `place` is the mixer's position, `key_bias` that of its keys."""
-    if (width := config.get("embedding_size", config["hidden_size"])) != config["hidden_size"]:
-        raise ValueError(f"embedding_size {width} beside hidden_size {config['hidden_size']} is not supported")
+    only(config, {"embedding_size": config["hidden_size"]}, " beside another hidden_size")
     base = BASE.replace("blocks.0.mixer", mixer("attention", position=place, key_bias=key_bias))
     return spec_of(base.replace("share", SHARE if place.kind == "disentangled" else []), FIELDS, config)
 
@@ -91,23 +90,13 @@ def stack_config(spec: Spec) -> Config:
     )
 
 
-def layer_rows(ours: str, theirs: str) -> list[Row]:
-    """What a layer has in both versions."""
-    parts = {
-        "mixer.out": "attention.output.dense",
-        "mixer_residual.norm": "attention.output.LayerNorm",
-        "ffn.up": "intermediate.dense",
-        "ffn.down": "output.dense",
-        "ffn_residual.norm": "output.LayerNorm",
-    }
-    return each(ours, theirs, parts)
+def shared_rows(config: Config) -> list[Row]:
+    """BERT's but for queries, keys and values.
 
-
-def embedding_rows(config: Config) -> list[Row]:
-    """Without the absolute positions where the input has none, though a released checkpoint may still hold a table."""
-    found = [row for row in ROWS if row[1].startswith("embeddings.")]
-    biased = config.get("position_biased_input", True)
-    return found if biased else [row for row in found if "position_embeddings" not in row[1]]
+    Without the absolute positions where the input has none, though a released checkpoint may still hold a table.
+    """
+    absent = ["attention.self."] + ([] if config.get("position_biased_input", True) else ["position_embeddings"])
+    return [row for row in ROWS if not any(part in row[1] for part in absent)]
 
 
 def lm_head_rows(config: Config) -> list[Row]:
@@ -136,22 +125,17 @@ _CLASSIFIER = told(
 
 def classifier(config: Config) -> Spec | None:
     """Dropout, dense, activation, dropout, linear. Raises ValueError for a pooler of another width."""
-    if (width := config.get("pooler_hidden_size", config["hidden_size"])) != config["hidden_size"]:
-        raise ValueError(
-            f"pooler_hidden_size {width} is not hidden_size, {config['hidden_size']}; only that is supported"
-        )
+    only(config, {"pooler_hidden_size": config["hidden_size"]}, " beside another hidden_size")
     return _CLASSIFIER.head(config)
 
 
-SEQUENCE = Stock(classifier, _CLASSIFIER.rows, _CLASSIFIER.config)
 STOCKS = {
     "Model": NO_HEAD,
     "ForMaskedLM": Stock(
-        lambda config: heads("masked_lm", norm=_lm_norm(config), act=act_of(config.get("hidden_act", "gelu"))),
+        lambda config: heads("masked_lm", norm=norm_of(config), act=act_of(config.get("hidden_act", "gelu"))),
         lm_head_rows,
     ),
-    "ForSequenceClassification": SEQUENCE,
-    "ForMultipleChoice": as_choice(SEQUENCE),
+    **sequences(Stock(classifier, _CLASSIFIER.rows, _CLASSIFIER.config)),
     "ForTokenClassification": tokens(hidden_dropout),
     "ForQuestionAnswering": SPANS,
 }

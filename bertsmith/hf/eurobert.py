@@ -4,13 +4,10 @@ Its masked-LM head is one linear layer, with a table of its own unless `tie_word
 layer between ("bos", "mean") or after it ("late").
 """
 
-from bertsmith.block import block
-from bertsmith.embedding import embedding
-from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Family, Row, both, each
-from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, at, config_of, head_dim, named, rope, spec_of
+from bertsmith.hf import Config, Family, Row, both, layer_rows
+from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, at, config_of, head_dim, named, rope, spec_of, stack
 from bertsmith.hf.stocks import NO_HEAD, tokens, told
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
@@ -26,14 +23,8 @@ _POOLS = {
     "late": pools("late", transform=_BETWEEN),
 }
 _RMS = norm("rms")
-_TOKENS = embedding("tokens", vocab=128256, position=position("none"), norm=norm("none"))
-_LAYER = block(
-    "sequential",
-    mixer=mixer("attention", position=position("rope")),
-    ffn=ffn("glu", hidden=3072),
-    residual=residual("pre", norm=_RMS),
-)
-_BASE = encoder("stack", dim=768, heads=12, depth=12, embedding=_TOKENS, blocks=[_LAYER], norm=_RMS)
+_MIXER, _PRE = mixer("attention", position=position("rope")), residual("pre", norm=_RMS)
+_BASE = stack(_MIXER, ffn("glu", hidden=3072), _PRE, None, first=norm("none"), last=_RMS)
 
 
 def _shared(config: Config) -> int:
@@ -64,14 +55,11 @@ def _spec(config: Config) -> Spec:
     return spec_of(_BASE, _FIELDS, config)
 
 
-_L, _H = "encoder.layers.{i}.", "layers.{i}."
-_NAMES = {f"mixer.{name}": f"self_attn.{name[0]}_proj" for name in ("q", "k", "v", "out")}
-_NAMES |= {f"ffn.{name}": f"mlp.{name}_proj" for name in ("gate", "up", "down")}
+_ATTENTION = "self_attn.q_proj self_attn.k_proj self_attn.v_proj self_attn.o_proj input_layernorm"
+_FFN = "mlp.gate_proj mlp.up_proj mlp.down_proj post_attention_layernorm"
 _ROWS: list[Row] = [
     ("encoder.embedding.table.weight", "embed_tokens.weight"),
-    *each(_L, _H, _NAMES),
-    (_L + "mixer_residual.norm.weight", _H + "input_layernorm.weight"),
-    (_L + "ffn_residual.norm.weight", _H + "post_attention_layernorm.weight"),
+    *layer_rows("layers.{i}.", _ATTENTION, _FFN),
     ("encoder.norm.weight", "norm.weight"),
 ]
 

@@ -7,7 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bertsmith.block import block
+from bertsmith.embedding import embedding
+from bertsmith.encoder import encoder
 from bertsmith.hf import Config, act_back, act_of
+from bertsmith.position import position
 from bertsmith.spec import Spec
 
 Both = tuple[Callable[[Any], Any], Callable[[Any], Any]]  # (to ours, to theirs)
@@ -25,7 +29,7 @@ class Field:
 
     Attributes:
         key: of config.json.
-        paths: of the settings, which all have the value.
+        paths: of the settings, which all have the value; none where it says only what we have.
         ours: config -> the value. Raises ValueError for one that we do not have.
         theirs: spec -> what stands at the key.
     """
@@ -47,15 +51,22 @@ def at(key: str, *paths: str, usual: Any = None, turn: Both = SAME) -> Field:
     )
 
 
+def stack(mixer: Spec, ffn: Spec, residual: Spec, ffn_residual: Spec | None, first: Spec, last: Spec) -> Spec:
+    """An encoder of such layers, of a size that a config changes, whose order is in the mixer; `first`, `last`: its norms."""
+    tokens = embedding("tokens", vocab=30522, position=position("none"), norm=first)
+    layer = block("sequential", mixer=mixer, ffn=ffn, residual=residual, ffn_residual=ffn_residual)
+    return encoder("stack", dim=768, heads=12, depth=12, embedding=tokens, blocks=[layer], norm=last)
+
+
 def named(table: dict[str, Any], otherwise: str) -> Both:
     """Ours by their name, and the name of what ours equals; `otherwise` is the name of all that is not in the table."""
     back = lambda ours: next((name for name, value in table.items() if value == ours), otherwise)  # noqa: E731
     return lambda name: table.get(name, table[otherwise]), back
 
 
-def shape(keys: str) -> list[Field]:
-    """The fields of vocabulary, width, depth, heads and width of the feed-forward, by their keys."""
-    paths = "embedding.vocab dim depth heads blocks.0.ffn.hidden".split()
+def shape(keys: str, depth: str = "depth") -> list[Field]:
+    """The fields of vocabulary, width, depth, heads and width of the feed-forward, by their keys; `depth` is our path of it."""
+    paths = ["embedding.vocab", "dim", depth, "heads", "blocks.0.ffn.hidden"]
     return [at(key, path) for key, path in zip(keys.split(), paths, strict=True)]
 
 
@@ -73,17 +84,22 @@ def head_dim(key: str = "head_dim", dim: str = "hidden_size", heads: str = "num_
     return Field(key, (wide,), ours, lambda spec: spec.get(wide) or spec.get("dim") // spec.get("heads"))
 
 
+def rope_base(said: Config, usual: float, where: str = "") -> float:
+    """The base of turned positions that a config says somewhere. Refuses a kind of them that we do not have."""
+    if (how := said.get("rope_type", said.get("type", "default"))) != "default":
+        raise ValueError(f"rope_type {how!r}{where} is not supported; only 'default' is")
+    if (part := said.get("partial_rotary_factor", 1.0)) != 1.0:
+        raise ValueError(f"partial_rotary_factor {part}{where} is not supported: the whole of a head is turned")
+    return float(said.get("rope_theta", usual))
+
+
 def rope(default: float) -> Field:
-    """The base of turned positions, as newer and older configs say it. Refuses a kind that we do not have."""
+    """The base of turned positions, as newer and older configs say it."""
     base = "blocks.0.mixer.position.base"
 
     def ours(config: Config) -> float:
         said = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        if (how := said.get("rope_type", said.get("type", "default"))) != "default":
-            raise ValueError(f"rope_type {how!r} is not supported; only 'default' is")
-        if (part := said.get("partial_rotary_factor", 1.0)) != 1.0:
-            raise ValueError(f"partial_rotary_factor {part} is not supported: the whole of a head is turned")
-        return float(said.get("rope_theta", config.get("rope_theta", default)))
+        return rope_base(said, config.get("rope_theta", default))
 
     return Field("rope_parameters", (base,), ours, lambda spec: {"rope_type": "default", "rope_theta": spec.get(base)})
 
@@ -95,6 +111,22 @@ def only(config: Config, values: Config, where: str = "") -> None:
             raise ValueError(f"{key} {config[key]!r} is not supported{where}; only {value!r} is")
 
 
+def refuse(wrong: bool, config: Config, keys: str, say: str) -> None:
+    """Raises ValueError with what the keys say together, where that is wrong; `say` ends the sentence with what there is."""
+    if wrong:
+        said = " with ".join(f"{key} {config.get(key)!r}" for key in keys.split())
+        raise ValueError(f"{said} is not supported{say}")
+
+
+def fixed(values: Config, where: str = "") -> list[Field]:
+    """Keys that say nothing of ours: a config is written with these values, and one that says others is refused."""
+
+    def one(key: str, value: Any) -> Field:
+        return Field(key, (), lambda config: only(config, {key: value}, where), lambda spec: value)
+
+    return [one(key, value) for key, value in values.items()]
+
+
 def tied(config: Config, where: str) -> None:
     """Raises ValueError for an output table of its own."""
     if not config.get("tie_word_embeddings", True):
@@ -103,7 +135,10 @@ def tied(config: Config, where: str) -> None:
 
 def spec_of(base: Spec, fields: Sequence[Field], config: Config) -> Spec:
     """`base` with the settings that a config says."""
-    return altered(base, {path: field.ours(config) for field in fields for path in field.paths})
+    values: dict[str, Any] = {}
+    for field in fields:
+        values |= dict.fromkeys(field.paths, field.ours(config))
+    return altered(base, values)
 
 
 def config_of(fields: Sequence[Field], spec: Spec) -> Config:

@@ -7,128 +7,94 @@ the text, so that padding changes what it says. The reference, opening a checkpo
 that token's row to 0, whatever was saved.
 """
 
-from bertsmith.block import block
-from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
-from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Family, Row, Stock, both, by_heads, each
-from bertsmith.hf.fields import ACT, NUMBER, at, config_of, head_dim, only, spec_of
-from bertsmith.hf.stocks import NO_HEAD, REPLACED, SPANS, as_choice, told
+from bertsmith.hf import Config, Family, Row, Stock, both, by_heads, each, layer_rows
+from bertsmith.hf.bert import BASE
+from bertsmith.hf.fields import ACT, NUMBER, Field, altered, at, config_of, fixed, head_dim, refuse, shape, spec_of
+from bertsmith.hf.stocks import NO_HEAD, REPLACED, SPANS, sequences, told
 from bertsmith.mixer import mixer
-from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
 from bertsmith.position import position
-from bertsmith.residual import residual
-from bertsmith.spec import Spec
 
-_ONLY = {"pooling_type": "mean", "separate_cls": True, "truncate_seq": True, "pool_q_only": True}
+_BARE = "FunnelBaseModel"
+
+
+def _sizes(config: Config) -> list[int]:
+    """Layers of each block. Raises ValueError for blocks whose layers are repeated."""
+    repeated = any(n != 1 for n in config.get("block_repeats") or [])
+    refuse(repeated, config, "block_repeats", " for Funnel; only 1 each is")
+    return list(config["block_sizes"])
 
 
 def _decoder(config: Config) -> int:
-    """Layers of the decoder: the class says whether there is one."""
-    name = (config.get("architectures") or ["FunnelModel"])[0]
-    if name in ("FunnelBaseModel", "FunnelForSequenceClassification", "FunnelForMultipleChoice"):
+    """Layers of the decoder: the class says whether there is one. Raises ValueError for a decoder of no layers."""
+    name, count = (config.get("architectures") or ["FunnelModel"])[0], int(config["num_decoder_layers"])
+    if name in (_BARE, "FunnelForSequenceClassification", "FunnelForMultipleChoice"):
         return 0
-    if config["num_decoder_layers"] < 1:
-        raise ValueError(
-            f"num_decoder_layers {config['num_decoder_layers']} is not supported for {name}; 1 or more are"
-        )
-    return int(config["num_decoder_layers"])
+    refuse(count < 1, config, "num_decoder_layers", f" for {name}; 1 or more are")
+    return count
 
 
-_PLACE = "blocks.0.mixer.position"
-_TOKENS = embedding("tokens", vocab=30522, position=position("none"), norm=norm("layer"))
-_LAYER = block(
-    "sequential",
-    mixer=mixer("attention", position=position("transformer_xl", types=True, apart=True), query_bias=False),
-    ffn=ffn("mlp", hidden=3072),
-    residual=residual("post", norm=norm("layer")),
-)
-_SIZE = {"dim": 768, "heads": 12, "sizes": [4, 4, 4], "decoder": 2}
-_BASE = encoder("funnel", **_SIZE, embedding=_TOKENS, blocks=[_LAYER], norm=norm("none"))
+_XL = mixer("attention", position=position("transformer_xl", types=True, apart=True), query_bias=False)
+_LAYERS = altered(BASE, {"embedding.position": position("none"), "embedding.types": 0, "blocks.0.mixer": _XL})
+_PARTS = {part: _LAYERS.get(part) for part in ("embedding", "blocks", "norm")}
+_BASE = encoder("funnel", dim=768, heads=12, sizes=[4, 4, 4], decoder=2, **_PARTS)
+_MIXER = "attention.q_head attention.k_head attention.v_head attention.post_proj attention.layer_norm"
+_DROPPED = ("embedding.dropout", "blocks.0.residual.dropout", "blocks.0.mixer.position.dropout")
 _FIELDS = [
-    at("vocab_size", "embedding.vocab"),
-    at("block_sizes", "sizes"),
-    at("d_model", "dim"),
-    at("n_head", "heads"),
+    *fixed({"pooling_type": "mean", "separate_cls": True, "truncate_seq": True, "pool_q_only": True}, " for Funnel"),
+    *shape("vocab_size d_model block_sizes n_head d_inner", "sizes"),
+    Field("block_repeats", ("sizes",), _sizes, lambda spec: [1] * len(spec.get("sizes"))),
+    Field("architectures", ("decoder",), _decoder, lambda spec: ["FunnelModel" if spec.get("decoder") else _BARE]),
+    Field("num_decoder_layers", ("decoder",), _decoder, lambda spec: spec.get("decoder") or 2),
     head_dim("d_head", "d_model", "n_head"),
-    at("d_inner", "blocks.0.ffn.hidden"),
     at("hidden_act", "blocks.0.ffn.act", turn=ACT),
-    at("hidden_dropout", "embedding.dropout", "blocks.0.residual.dropout", _PLACE + ".dropout", usual=0.1),
+    at("hidden_dropout", *_DROPPED, usual=0.1),
     at("attention_dropout", "blocks.0.mixer.dropout", usual=0.1),
     at("activation_dropout", "blocks.0.ffn.dropout", usual=0.0),
     at("layer_norm_eps", "embedding.norm.eps", "blocks.0.residual.norm.eps", usual=1e-9),
 ]
 
 
-def _spec(config: Config) -> Spec:
-    """Raises ValueError for other ways of pooling, blocks whose layers are repeated, and a decoder of no layers."""
-    only(config, _ONLY, " for Funnel")
-    if any(n != 1 for n in config.get("block_repeats") or []):
-        raise ValueError(f"block_repeats {config['block_repeats']} is not supported for Funnel; only 1 each is")
-    return spec_of(_BASE, _FIELDS, config).replace("decoder", _decoder(config))
+def _layers(config: Config) -> list[tuple[str, str]]:
+    """Ours are counted through all blocks and the decoder."""
+    theirs = [f"encoder.blocks.{b}.{i}" for b, size in enumerate(config["block_sizes"]) for i in range(size)]
+    theirs += [f"decoder.layers.{i}" for i in range(_decoder(config))]
+    return [(str(n), name) for n, name in enumerate(theirs)]
 
 
-def _config(spec: Spec) -> Config:
-    decoder = spec.get("decoder")
-    depth = {"num_decoder_layers": decoder or 2} | ({} if decoder else {"architectures": ["FunnelBaseModel"]})
-    repeats = {"block_repeats": [1] * len(spec.get("sizes")), "tie_word_embeddings": True}
-    return _ONLY | config_of(_FIELDS, spec) | repeats | depth
-
-
-_PARTS = {
-    "mixer.k": "attention.k_head",
-    "mixer.v": "attention.v_head",
-    "mixer.out": "attention.post_proj",
-    "mixer_residual.norm": "attention.layer_norm",
-    "ffn.up": "ffn.linear_1",
-    "ffn.down": "ffn.linear_2",
-    "ffn_residual.norm": "ffn.layer_norm",
-}
-
-
-def _layer(ours: str, theirs: str, count: int) -> list[Row]:
-    place, far = ours + "mixer.position.", theirs + "attention."
+def _rows(config: Config) -> list[Row]:
+    count, place, far = config["n_head"], "encoder.layers.{i}.mixer.position.", "{i}.attention."
     # in theirs the row for tokens of two types stands before that for tokens of one
     turned = (lambda x: x.flatten(1).flip(0), lambda x: x.flip(0).unflatten(1, (count, -1)))
     return [
-        *each(ours, theirs, _PARTS),
-        (ours + "mixer.q.weight", far + "q_head.weight"),
+        ("encoder.embedding.table.weight", "embeddings.word_embeddings.weight"),
+        *both("encoder.embedding.norm", "embeddings.layer_norm"),
+        *layer_rows("{i}.", _MIXER, "ffn.linear_1 ffn.linear_2 ffn.layer_norm"),
         *((place + one, f"{far}r_{other}_bias") for one, other in zip("uvw", "wrs", strict=True)),
         (place + "r.weight", far + "r_kernel", by_heads(count)),
         (place + "s.weight", far + "seg_embed", turned),
     ]
 
 
-def _rows(config: Config) -> list[Row]:
-    theirs = [f"encoder.blocks.{b}.{i}." for b, size in enumerate(config["block_sizes"]) for i in range(size)]
-    theirs += [f"decoder.layers.{i}." for i in range(_decoder(config))]
-    return [
-        ("encoder.embedding.table.weight", "embeddings.word_embeddings.weight"),
-        *both("encoder.embedding.norm", "embeddings.layer_norm"),
-        *[row for n, name in enumerate(theirs) for row in _layer(f"encoder.layers.{n}.", name, config["n_head"])],
-    ]
-
-
 _DROPOUT = at("hidden_dropout", "dropout", usual=0.1, turn=NUMBER)
-_OUT = {"pool.dense": "linear_hidden", "out": "linear_out"}
-_SEQUENCE = told(heads("linear", pool=pools("bert")), each("head.", "classifier.", _OUT), [_DROPOUT])
+_CLASSIFIER = each("head.", "classifier.", {"pool.dense": "linear_hidden", "out": "linear_out"})
 FAMILY = Family(
     types={"funnel": "Funnel"},
     prefix="funnel.",
-    spec=_spec,
-    config=_config,
+    spec=lambda config: spec_of(_BASE, _FIELDS, config),
+    config=lambda spec: config_of(_FIELDS, spec) | {"tie_word_embeddings": True},
     rows=_rows,
     stocks={
         "Model": NO_HEAD,
         "BaseModel": NO_HEAD,
         "ForMaskedLM": Stock(lambda config: heads("lm_linear", bias=True), [("head.bias", "lm_head.bias")]),
         "ForPreTraining": REPLACED,
-        "ForSequenceClassification": _SEQUENCE,
-        "ForMultipleChoice": as_choice(_SEQUENCE),
+        **sequences(told(heads("linear", pool=pools("bert")), _CLASSIFIER, [_DROPOUT])),
         "ForTokenClassification": told(heads("token"), both("head.out", "classifier"), [_DROPOUT]),
         "ForQuestionAnswering": SPANS,
     },
     unused=("lm_head.weight",),
+    layers=_layers,
 )

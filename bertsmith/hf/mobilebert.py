@@ -6,40 +6,27 @@ ours see nothing outside the document.
 
 from bertsmith.block import block
 from bertsmith.embedding import embedding
-from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import TRANSPOSED, Config, Family, Row, both, each
-from bertsmith.hf.bert import ROWS, UNUSED
-from bertsmith.hf.fields import ACT, SHAPE, TIED, Both, Field, at, config_of, spec_of
-from bertsmith.hf.stocks import as_choice, bert_stocks, classifier_dropout, lm_rows, told
+from bertsmith.hf import TRANSPOSED, Config, Family, Row, bert, both, each
+from bertsmith.hf.fields import ACT, SHAPE, TIED, Both, Field, altered, at, config_of, fixed, named, refuse, spec_of
+from bertsmith.hf.stocks import bert_stocks, classifier_dropout, lm_rows, sequences, told, with_pairs
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
-from bertsmith.position import position
 from bertsmith.residual import residual
 from bertsmith.spec import Spec
 
-
-def norm_of(config: Config) -> Spec:
-    """Scale and shift, or the layer norm of its teacher."""
-    kind, eps = config["normalization_type"], config.get("layer_norm_eps", 1e-12)
-    if kind == "no_norm":
-        return norm("affine")
-    if kind != "layer_norm" or eps != 1e-5:  # some of the reference's norms have 1e-5 whatever the config says
-        raise ValueError(
-            f"normalization_type {kind!r} with layer_norm_eps {eps} is not supported; 'no_norm' is, and 'layer_norm' with 1e-5"
-        )
-    return norm("layer", eps=1e-5)
-
-
-NAMES, _AFFINE = {"layer": "layer_norm"}, norm("affine")
-_TOKENS = embedding("trigram", vocab=30522, width=128, position=position("learned", length=512), norm=_AFFINE)
+_AFFINE = norm("affine")
+# scale and shift, or the layer norm of its teacher
+_KINDS = {"no_norm": _AFFINE, "layer_norm": norm("layer", eps=1e-5)}
+_TOKENS = embedding("trigram", vocab=30522, width=128, position=bert.BASE.get("embedding.position"), norm=_AFFINE)
 _POST = residual("post", norm=_AFFINE)
 _LAYER = block("bottleneck", width=128, ffn=ffn("mlp", hidden=512), residual=_POST, out_residual=_POST, norm=_AFFINE)
-BASE = encoder("stack", dim=512, heads=4, depth=24, embedding=_TOKENS, blocks=[_LAYER], norm=norm("none"))
-NORMS = ("embedding.norm", "blocks.0.norm", "blocks.0.residual.norm", "blocks.0.out_residual.norm")
-FIELDS = [
+_BASE = altered(bert.BASE, {"embedding": _TOKENS, "blocks.0": _LAYER})
+_NORMS = ("embedding.norm", "blocks.0.norm", "blocks.0.residual.norm", "blocks.0.out_residual.norm")
+_FIELDS = [
     *SHAPE,
+    *fixed({"use_bottleneck": True}),
     at("embedding_size", "embedding.width"),
     at("trigram_input", "embedding.span", turn=(lambda yes: 3 if yes else 1, lambda span: span == 3)),
     at("key_query_shared_bottleneck", "blocks.0.split"),
@@ -50,35 +37,32 @@ FIELDS = [
     at("attention_probs_dropout_prob", "blocks.0.dropout"),
     at("max_position_embeddings", "embedding.position.length"),
     at("type_vocab_size", "embedding.types"),
-    Field("normalization_type", NORMS, norm_of, lambda spec: NAMES.get(spec.get("embedding.norm").kind, "no_norm")),
+    at("normalization_type", *_NORMS, turn=named(_KINDS, "no_norm")),
 ]
 
 
-def spec(config: Config) -> Spec:
-    """The encoder of a config.json. Raises ValueError naming what we do not have."""
-    narrow, split = config["use_bottleneck_attention"], config["key_query_shared_bottleneck"]
-    if not config["use_bottleneck"]:
-        raise ValueError("use_bottleneck False is not supported; only True is")
-    if narrow == split:
-        raise ValueError(
-            f"use_bottleneck_attention {narrow} with key_query_shared_bottleneck {split} is not supported; "
-            "just one of them must be True"
-        )
-    if not config["trigram_input"] and config["embedding_size"] == config["hidden_size"]:
-        raise ValueError("trigram_input False with an embedding_size as large as hidden_size is not supported")
-    return spec_of(BASE, FIELDS, config)
+def _spec(config: Config) -> Spec:
+    """Raises ValueError naming what we do not have."""
+    none_or_both = config["use_bottleneck_attention"] == config["key_query_shared_bottleneck"]
+    keys = "use_bottleneck_attention key_query_shared_bottleneck"
+    refuse(none_or_both, config, keys, "; just one of them must be True")
+    plain = not config["trigram_input"] and config["embedding_size"] == config["hidden_size"]
+    refuse(plain, config, "trigram_input embedding_size", " where hidden_size is the same")
+    kind = config["normalization_type"]  # some of the reference's layer norms have 1e-5 whatever the config says
+    other = kind not in _KINDS or kind == "layer_norm" and config.get("layer_norm_eps") != 1e-5
+    refuse(other, config, "normalization_type layer_norm_eps", "; 'no_norm' is, and 'layer_norm' with 1e-5")
+    return spec_of(_BASE, _FIELDS, config)
 
 
-def config(spec: Spec) -> Config:
-    """The fields of config.json that say the encoder."""
-    made = config_of(FIELDS, spec)
-    plain = made["normalization_type"] == "no_norm"
-    more = {"use_bottleneck": True, "use_bottleneck_attention": not made["key_query_shared_bottleneck"]}
-    return made | more | {"layer_norm_eps": 1e-12 if plain else 1e-5, "classifier_activation": False} | TIED
+def _config(spec: Spec) -> Config:
+    made = config_of(_FIELDS, spec)
+    eps = 1e-5 if made["normalization_type"] == "layer_norm" else 1e-12
+    narrow = {"use_bottleneck_attention": not made["key_query_shared_bottleneck"]}
+    return made | narrow | {"layer_norm_eps": eps, "classifier_activation": False} | TIED
 
 
-def rows(config: Config) -> list[Row]:
-    """The weight table."""
+def _rows(config: Config) -> list[Row]:
+    """The last feed-forward has the names of BERT's only one."""
     last = config["num_feedforward_networks"] - 1
     parts = {
         "down": "bottleneck.input.dense",
@@ -92,42 +76,35 @@ def rows(config: Config) -> list[Row]:
         where = f"ffn.{j}." if j < last else ""
         parts |= {f"ffns.{j}.up": where + "intermediate.dense", f"ffns.{j}.down": where + "output.dense"}
         parts[f"ffn_residuals.{j}.norm"] = where + "output.LayerNorm"
-    shared = [row for row in ROWS if ".ffn" not in row[0]]
     return [
-        *shared,
+        *(row for row in bert.ROWS if ".ffn" not in row[0]),
         *both("encoder.embedding.project", "embeddings.embedding_transformation"),
         *each("encoder.layers.{i}.", "encoder.layer.{i}.", parts),
     ]
 
 
-def _lm(place: str = "") -> tuple[list[Row], list[Field]]:
-    """(tensors, fields) of the masked-LM head: the token table, and a table for the rest of the width."""
-    rest = (f"head.{place}rest.weight", "cls.predictions.dense.weight", TRANSPOSED)
-    said = [at("layer_norm_eps", place + "norm.eps", usual=1e-12), at("hidden_act", place + "act", turn=ACT)]
-    return [*lm_rows(f"head.{place}".removesuffix(".")), rest], said
+def _lm_rows(ours: str) -> list[Row]:
+    """The masked-LM head has the token table, and a table for the rest of the width."""
+    return [*lm_rows(ours), (ours + ".rest.weight", "cls.predictions.dense.weight", TRANSPOSED)]
 
 
-_PLAIN, _STRETCHED = pools("first"), heads("stretched_lm", norm=norm("layer"))
+_FIRST, _POOLER = pools("first"), both("head.pool.dense", "mobilebert.pooler.dense")
 _POOLS: Both = (lambda yes: pools("bert" if yes else "first"), lambda pool: pool.kind == "bert")
 _POOL = at("classifier_activation", "pool", usual=True, turn=_POOLS)
-_POOLER = both("head.pool.dense", "mobilebert.pooler.dense")
 _DROPOUT = Field("classifier_dropout", ("dropout",), classifier_dropout, lambda head: head.get("dropout"))
-_SEQUENCE = told(heads("linear", pool=_PLAIN), [*_POOLER, *both("head.out", "classifier")], [_POOL, _DROPOUT])
-_PAIRS = heads("lm_with_pairs", masked_lm=_STRETCHED, pool=_PLAIN)
-_ROWS, _SAID = _lm("masked_lm.")
+_SAID = [at("layer_norm_eps", "norm.eps", usual=1e-12), at("hidden_act", "act", turn=ACT)]
+_MASKED_LM = told(heads("stretched_lm", norm=norm("layer")), _lm_rows("head"), _SAID)
+_VECTOR = told(heads("vector", pool=_FIRST), _POOLER, [_POOL])
+_PAIRS = [*_lm_rows("head.masked_lm"), *_POOLER, *both("head.next", "cls.seq_relationship")]
+_SEQUENCE = told(heads("linear", pool=_FIRST), [*_POOLER, *both("head.out", "classifier")], [_POOL, _DROPOUT])
 FAMILY = Family(
     types={"mobilebert": "MobileBert"},
     prefix="mobilebert.",
-    spec=spec,
-    config=config,
-    rows=rows,
+    spec=_spec,
+    config=_config,
+    rows=_rows,
     stocks=bert_stocks("mobilebert.")
-    | {
-        "Model": told(heads("vector", pool=_PLAIN), _POOLER, [_POOL]),
-        "ForMaskedLM": told(_STRETCHED, *_lm()),
-        "ForPreTraining": told(_PAIRS, [*_ROWS, *_POOLER, *both("head.next", "cls.seq_relationship")], [*_SAID, _POOL]),
-        "ForSequenceClassification": _SEQUENCE,
-        "ForMultipleChoice": as_choice(_SEQUENCE),
-    },
-    unused=UNUSED,
+    | {"Model": _VECTOR, "ForMaskedLM": _MASKED_LM, "ForPreTraining": with_pairs(_MASKED_LM, _VECTOR, _PAIRS)}
+    | sequences(_SEQUENCE),
+    unused=bert.UNUSED,
 )

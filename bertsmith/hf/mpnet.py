@@ -5,7 +5,7 @@ Song et al. 2020, arXiv:2004.09297.
 The reference: always counts in 32 buckets, whatever `relative_attention_num_buckets` says of the size of their table.
 """
 
-from bertsmith.hf import Config, Family, Row, act_of, both
+from bertsmith.hf import Config, Family, Row, act_of, both, layer_rows
 from bertsmith.hf.bert import bert_encoder
 from bertsmith.hf.bert import encoder_config as bert_config
 from bertsmith.hf.roberta import roberta_stocks
@@ -43,20 +43,13 @@ def encoder_config(spec: Spec) -> Config:
     return {name: value for name, value in made.items() if name != "type_vocab_size"}
 
 
-_L, _H = "encoder.layers.{i}.", "encoder.layer.{i}."
+_ATTENTION = "attention.attn.q attention.attn.k attention.attn.v attention.attn.o attention.LayerNorm"
 ROWS: list[Row] = [
     ("encoder.embedding.table.weight", "embeddings.word_embeddings.weight"),
     ("encoder.embedding.position.table.weight", "embeddings.position_embeddings.weight"),
     *both("encoder.embedding.norm", "embeddings.LayerNorm"),
     ("encoder.layers.0.mixer.position.table.weight", "encoder.relative_attention_bias.weight"),
-    *both(_L + "mixer.q", _H + "attention.attn.q"),
-    *both(_L + "mixer.k", _H + "attention.attn.k"),
-    *both(_L + "mixer.v", _H + "attention.attn.v"),
-    *both(_L + "mixer.out", _H + "attention.attn.o"),
-    *both(_L + "mixer_residual.norm", _H + "attention.LayerNorm"),
-    *both(_L + "ffn.up", _H + "intermediate.dense"),
-    *both(_L + "ffn.down", _H + "output.dense"),
-    *both(_L + "ffn_residual.norm", _H + "output.LayerNorm"),
+    *layer_rows("encoder.layer.{i}.", _ATTENTION, "intermediate.dense output.dense output.LayerNorm"),
 ]
 
 

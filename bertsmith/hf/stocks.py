@@ -98,6 +98,24 @@ def as_choice(classifier: Stock) -> Stock:
     return Stock(head, classifier.rows, classifier.config)
 
 
+def sequences(classifier: Stock) -> dict[str, Stock]:
+    """The two classes that have a classifier's head."""
+    return {"ForSequenceClassification": classifier, "ForMultipleChoice": as_choice(classifier)}
+
+
+def with_pairs(masked_lm: Stock, pooled: Stock, rows: Sequence[Row]) -> Stock:
+    """Pre-training: the masked-LM head of one class, and a classifier of pairs with the pool and the dropout of another."""
+
+    def head(config: Config) -> Spec | None:
+        one = pooled.head(config)
+        if one is None:
+            return None
+        said = {name: one.args[name] for name in ("pool", "dropout") if name in one.args}
+        return heads("lm_with_pairs", masked_lm=masked_lm.head(config), **said)
+
+    return Stock(head, rows, lambda made: masked_lm.config(made.get("masked_lm")) | pooled.config(made))
+
+
 def bert_stocks(prefix: str, field: str = "classifier_dropout", pooler: str = "pooler.dense") -> dict[str, Stock]:
     """BERT's classes, for a family with the same heads and another prefix.
 
@@ -119,8 +137,7 @@ def bert_stocks(prefix: str, field: str = "classifier_dropout", pooler: str = "p
             lambda config: heads("bert_pretraining", norm=lm_norm(config), act=lm_act(config)),
             [*lm_rows("head.masked_lm"), *rows, *both("head.next", "cls.seq_relationship")],
         ),
-        "ForSequenceClassification": sequence,
-        "ForMultipleChoice": as_choice(sequence),
+        **sequences(sequence),
         "ForTokenClassification": tokens(lambda config: classifier_dropout(config, field), said),
         "ForQuestionAnswering": SPANS,
     }

@@ -5,13 +5,10 @@ each layer has a table of its own. The decoder is not opened, nor are the classe
 questions among them): save the encoder alone (`T5EncoderModel`).
 """
 
-from bertsmith.block import block
-from bertsmith.embedding import embedding
-from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.hf import Config, Family, Row, act_back, act_of, both
-from bertsmith.hf.fields import NUMBER, TIED, at, config_of, shape, spec_of
+from bertsmith.hf.fields import NUMBER, TIED, at, config_of, shape, spec_of, stack
 from bertsmith.hf.stocks import NO_HEAD, told
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
@@ -31,10 +28,9 @@ def _gate(config: Config) -> tuple[str, str]:
     return ("glu" if first else "mlp"), act_of("gelu_new" if said == GATED_GELU else act)
 
 
-_RMS, _TOKENS = norm("rms"), embedding("tokens", vocab=32128, position=position("none"), norm=norm("none"))
+_RMS = norm("rms")
 _MIXER = mixer("attention", position=position("t5_buckets"), bias=False, out_bias=False, scale=1.0)
-_LAYER = block("sequential", mixer=_MIXER, ffn=ffn("mlp", hidden=2048), residual=residual("pre", norm=_RMS))
-_BASE = encoder("stack", dim=512, heads=8, depth=6, embedding=_TOKENS, blocks=[_LAYER], norm=_RMS)
+_BASE = stack(_MIXER, ffn("mlp", hidden=2048), residual("pre", norm=_RMS), None, first=norm("none"), last=_RMS)
 _DROPS = ["embedding", *(f"blocks.0.{part}" for part in ("mixer", "ffn", "residual"))]
 _FIELDS = [
     *shape("vocab_size d_model num_layers num_heads d_ff"),

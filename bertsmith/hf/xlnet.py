@@ -13,16 +13,12 @@ from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.hf import Config, Family, Row, Stock, both, by_heads
-from bertsmith.hf.fields import ACT, at, config_of, head_dim, only, shape, spec_of
+from bertsmith.hf.fields import ACT, at, config_of, fixed, head_dim, shape, spec_of
 from bertsmith.hf.stocks import NO_HEAD, SPANS, summary, tokens
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
 from bertsmith.position import position
 from bertsmith.residual import residual
-from bertsmith.spec import Spec
-
-_ONLY = {"attn_type": "bi", "bi_data": False}
-
 
 _TOKENS = embedding("two_stream", vocab=32000)
 _LAYER = block(
@@ -34,6 +30,7 @@ _LAYER = block(
 _BASE = encoder("stack", dim=768, heads=12, depth=12, embedding=_TOKENS, blocks=[_LAYER], norm=norm("none"))
 _DROPS = ["embedding", *(f"blocks.0.{part}" for part in ("mixer", "mixer.position", "ffn", "residual"))]
 _FIELDS = [
+    *fixed({"attn_type": "bi", "bi_data": False}, " for XLNet"),  # not Transformer-XL, nor rows in two directions
     *shape("vocab_size d_model n_layer n_head d_inner"),
     head_dim("d_head", "d_model", "n_head"),
     at("ff_activation", "blocks.0.ffn.act", turn=ACT),
@@ -41,16 +38,6 @@ _FIELDS = [
     at("layer_norm_eps", "blocks.0.residual.norm.eps", usual=1e-12),
     at("clamp_len", "blocks.0.mixer.position.reach", usual=-1, turn=(lambda n: max(0, n or 0), lambda n: n or -1)),
 ]
-
-
-def _spec(config: Config) -> Spec:
-    """Raises ValueError for reading from left to right (Transformer-XL) and for rows in two directions."""
-    only(config, _ONLY, " for XLNet")
-    return spec_of(_BASE, _FIELDS, config)
-
-
-def _config(spec: Spec) -> Config:
-    return _ONLY | config_of(_FIELDS, spec) | {"tie_word_embeddings": True}
 
 
 def _rows(config: Config) -> list[Row]:
@@ -80,8 +67,8 @@ _SUMMARY: Config = {"summary_use_proj": True, "summary_activation": "tanh", "sum
 FAMILY = Family(
     types={"xlnet": "XLNet"},
     prefix="transformer.",
-    spec=_spec,
-    config=_config,
+    spec=lambda config: spec_of(_BASE, _FIELDS, config),
+    config=lambda spec: config_of(_FIELDS, spec) | {"tie_word_embeddings": True},
     rows=_rows,
     stocks={
         "Model": NO_HEAD,
