@@ -24,14 +24,18 @@ def page() -> str:
 
 
 def _body(data: Row) -> list[str]:
-    """A suite as the table that it prints; else what is one number in a list, what has rows and columns in a table each."""
+    """A suite as the table that it prints; else what is one number in a list, what has rows and columns in a table each. Lists
+    of measurements stay in the file."""
     if "rows" in data and "sets" in data:
         return [markdown(data), ""]
     wide = {key: rows for key, value in data.items() if (rows := _rows(value)) and key not in HIDDEN}
     plain = {key: value for key, value in data.items() if key not in wide and key not in HIDDEN}
     lines: list[str] = []
     if plain:
-        lines = ["| figure | value |", "|---|---|", *(f"| {key} | {_number(v)} |" for key, v in _flat(plain)), ""]
+        short = [
+            (key, v) for key, v in _flat(plain) if not (isinstance(v, list) and any(isinstance(x, dict) for x in v))
+        ]
+        lines = ["| figure | value |", "|---|---|", *(f"| {key} | {_number(v)} |" for key, v in short), ""]
     for key, rows in wide.items():
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
         lines += [f"| {' | '.join([key, *columns])} |", "|---" * (len(columns) + 1) + "|"]
