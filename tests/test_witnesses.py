@@ -299,7 +299,7 @@ def test_witnesses_killed_by_sigkill_end_as_if_never_killed(corpus, whole, tmp_p
     """While stacking (stage 1), in the LoRA stage (2), and with a LoRA kept (4 and 5)."""
     here = Path(__file__).parent
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])}
-    for at in (7, 5, 10, 12):  # counted anew in each process, which goes on from its newest checkpoint and measures first
+    for at in (7, 5, 10, 12):  # counted anew in each process; a stage begins with a pass that measures
         command = f"import test_witnesses as w; w.child({str(corpus)!r}, {str(tmp_path)!r}, {at})"
         assert subprocess.run([sys.executable, "-c", command], env=env).returncode == -signal.SIGKILL
     held, _ = checkpoint.newest(tmp_path)
