@@ -312,7 +312,7 @@ if not step.why_not():
     f.test_the_seed_decides_what_is_dropped_and_evaluation_drops_nothing()
     for sizes in ((7, 32, 1031), (50, 96, 1024)):
         f.test_many_outputs_and_their_cross_entropy(sizes)
-    test_train.test_the_compiled_adamw_takes_the_steps_of_torchs()
+    test_train.test_the_compiled_adamw_takes_the_steps_of_torchs(test_train.optim("adamw", lr=0.01, weight_decay=0.1))
 print("clean")
 """
     env = os.environ | {
