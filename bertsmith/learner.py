@@ -1,7 +1,7 @@
 """What the loop trains: encoder and objective under one root, and the fp32 masters of their weights."""
 
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,8 @@ class Learner(nn.Module):
     def begin_step(self, progress: float) -> None:
         """Every piece that changes as training goes on (`tap.Stepped`) takes its step; 1.0 is the end of the stage."""
         for module in self.modules():
-            if isinstance(module, tap.Stepped):
-                module.step(progress)
+            if tap.stepped(type(module)):
+                cast(tap.Stepped, module).step(progress)
 
     def loss(self, batch: Batch) -> Tensor:
         """What the objective asks, and what pieces say."""

@@ -8,6 +8,7 @@ with heard() as extra:
 total = out["loss"] + sum(extra.values())
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -27,6 +28,12 @@ class Stepped(Protocol):
     [0, 1), and with 1.0 at its end. It writes buffers; structure that is drawn is drawn here."""
 
     def step(self, progress: float) -> None: ...
+
+
+@functools.cache
+def stepped(kind: type) -> bool:
+    """Whether modules of this class are `Stepped`; asked of every module at every step, which a protocol answers slowly."""
+    return issubclass(kind, Stepped)
 
 
 def say(name: str, value: Tensor) -> None:

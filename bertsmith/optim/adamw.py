@@ -6,12 +6,15 @@ CPU, the compiled one (native/update.cpp), which reads their gradients and write
 
 from collections.abc import Callable
 from ctypes import Array
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from bertsmith.native import step as compiled
 from bertsmith.optim import Groups, Optim, decayed
+
+Due = tuple[compiled.StepUpdate, dict[str, Any], dict[str, Tensor]]  # arrays, group, state
 
 
 class AdamW(Optim):
@@ -33,6 +36,7 @@ class AdamW(Optim):
         self.copies: dict[Tensor, Tensor] = {}
         self.flags: dict[Tensor, Tensor] = {}
         self.scale = 1.0
+        self.due: list[Due] = []
 
     def pair(self, copies: dict[str, Tensor]) -> bool:
         dense = all(p.device.type == "cpu" and p.is_contiguous() for p in (*self.params.values(), *copies.values()))
@@ -44,7 +48,8 @@ class AdamW(Optim):
         return True
 
     def clip(self, most: float) -> float:
-        norm = compiled.norm(self._tensors())
+        self.due = self._tensors()
+        norm = compiled.norm(self._array())
         self.scale = min(1.0, most / (norm + 1e-6))
         return norm
 
@@ -55,7 +60,12 @@ class AdamW(Optim):
         loss = closure()
         for group in self.torch.param_groups:
             group["lr"] = group["peak"] * factor
-        compiled.update(self._tensors(forth=1), self.betas, self.eps, self.scale)
+        for one, group, held in self.due:
+            held["step"] += 1
+            done = held["step"].item()
+            one.lr, one.correction1 = group["lr"], 1 / (1 - self.betas[0] ** done)
+            one.correction2 = (1 - self.betas[1] ** done) ** -0.5
+        compiled.update(self._array(), self.betas, self.eps, self.scale)
         return loss
 
     def _take_torchs(self) -> None:
@@ -65,8 +75,8 @@ class AdamW(Optim):
             self.torch = torch.optim.AdamW(held.param_groups, betas=self.betas, eps=self.eps, fused=True)
             self.torch.state.update(held.state)
 
-    def _tensors(self, forth: int = 0) -> Array[compiled.StepUpdate]:
-        """All that trains as the compiled code takes it, the count of steps `forth` further."""
+    def _tensors(self) -> list[Due]:
+        """All that has a gradient as the compiled code takes it, with its group and what is kept about it."""
         made = []
         for group in self.torch.param_groups:
             for p in group["params"]:
@@ -75,23 +85,13 @@ class AdamW(Optim):
                     continue
                 copy.grad = copy.grad if copy.grad.is_contiguous() else copy.grad.contiguous()
                 held = self._state(p)
-                held["step"] += forth
                 arrays = p, copy, copy.grad, held["exp_avg"], held["exp_avg_sq"], self.flags[p]
-                made.append(
-                    compiled.StepUpdate(
-                        *(a.data_ptr() for a in arrays),
-                        p.numel(),
-                        group["lr"],
-                        group["weight_decay"],
-                        *self._corrections(held),
-                    )
-                )
-        return (compiled.StepUpdate * len(made))(*made)
+                one = compiled.StepUpdate(*(a.data_ptr() for a in arrays), p.numel(), decay=group["weight_decay"])
+                made.append((one, group, held))
+        return made
 
-    def _corrections(self, held: dict[str, Tensor]) -> tuple[float, float]:
-        """(1 / (1 - b1^t), 1 / sqrt(1 - b2^t))."""
-        done = max(1.0, held["step"].item())
-        return 1 / (1 - self.betas[0] ** done), (1 - self.betas[1] ** done) ** -0.5
+    def _array(self) -> Array[compiled.StepUpdate]:
+        return (compiled.StepUpdate * len(self.due))(*(one for one, _, _ in self.due))
 
     def _state(self, p: Tensor) -> dict[str, Tensor]:
         """As torch's AdamW keeps it, so that runs go on with either."""
