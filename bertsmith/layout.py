@@ -127,6 +127,12 @@ class Layout:
         place = torch.arange(self.segment_BT.shape[1], device=self.segment_BT.device)[start:end]
         return self.take(place.expand(len(self.segment_BT), -1))
 
+    def rows(self, index_R: Tensor) -> "Layout":
+        """The layout of some rows; documents are numbered anew."""
+        types, see = (None if x is None else x[index_R] for x in (self.type_BT, self.see_BTT))
+        made = Layout.of(self.segment_BT[index_R], self.position_BT[index_R], types)
+        return replace(made, see_BTT=see, extra={name: x[index_R] for name, x in self.extra.items()})
+
     def by_document(self) -> tuple["Layout", Tensor, Tensor]:
         """(rows of one document each, C x T; index_CT; index_BT): `x_BTD.flatten(0, 1)[index_CT]` is what stands in those
         rows, and `y_CTD.flatten(0, 1)[index_BT]` brings states back (padding gets those of some token).

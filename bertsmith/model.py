@@ -134,6 +134,10 @@ class Model:
             self._engine = Engine(self.encoder, self.max_length, self._probes, self._examples)
         return self._engine
 
+    def run_by(self, engine: Engine) -> None:
+        """Have the encoder run by this engine from now on: one that runs others beside it."""
+        self._engine = engine
+
     def _probes(self) -> list[list[int]]:
         """Ids of texts in the box, of many lengths, by which the engine sees what a precision does."""
         return [code.ids for code in self.coder().encode(_texts_in_the_box("heldout", PROBES))]
@@ -314,19 +318,24 @@ class Model:
 
         Raises ValueError if there is no head.
         """
-        if self.head is None:
-            raise ValueError("this model has no head: fine-tune it first (bertsmith finetune MODEL FILE)")
         of: dict[int, list[int]] = {}
         for number, row in enumerate(rows):
             of.setdefault(row.example, []).append(number)
         kept: dict[int, Any] = {}
         for index, token_BT, layout in self.batches(rows):
-            logits = self.head(self.engine.states(token_BT, layout, precision), layout).float().cpu()
             now = [rows[i] for i in index]
-            for i, row, one in zip(index, now, by_row(logits, now, self.head.each), strict=True):
-                kept[i] = task.part(one, row)
+            parts = self.read(task, now, self.engine.states(token_BT, layout, precision), layout)
+            for i, row, part in zip(index, now, parts, strict=True):
+                kept[i] = part
                 if all(n in kept for n in of[row.example]):
                     yield row.example, [kept.pop(n) for n in of[row.example]]
+
+    def read(self, task: Task, rows: Sequence[Row], x_BTD: Tensor, layout: Layout) -> list[Any]:
+        """What the task keeps of each row of a batch, of its states. Raises ValueError if there is no head."""
+        if self.head is None:
+            raise ValueError("this model has no head: fine-tune it first (bertsmith finetune MODEL FILE)")
+        logits = self.head(x_BTD, layout).float().cpu()
+        return [task.part(one, row) for one, row in zip(by_row(logits, rows, self.head.each), rows, strict=True)]
 
     def predict(self, texts: str | Sequence[str], pairs: Any = None, on_long: OnLong = "truncate",
                 precision: Precision = "default") -> Prediction | list[Prediction]:  # fmt: skip

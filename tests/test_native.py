@@ -294,6 +294,7 @@ import bertsmith.native as native
 native.LIBRARY = pathlib.Path({str(tmp_path / NAME)!r})
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 import test_native as t
+import test_adopt as a
 for isa in native.sets():
     for change in ({{}}, {{"dim": 20}}, {{"blocks__0__ffn": {{"kind": "ffn/glu", "hidden": 37}}}}, {{"embedding__width": 12}},
                    {{"blocks__0__mixer__window": 6}}, {{"blocks__0__mixer__position": {{"kind": "position/alibi"}}}}):
@@ -301,6 +302,7 @@ for isa in native.sets():
     t.test_long_texts_and_many_chunks(isa)
     t.test_pooling_and_no_texts(isa)
     t.test_extreme_weights_stay_finite(isa)
+    a.test_every_text_gets_its_own_adapter(isa, "fp32", {{}})
 from bertsmith.native import step
 if not step.why_not():
     import test_fused as f, test_train

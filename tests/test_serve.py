@@ -510,7 +510,7 @@ def held(models, monkeypatch):
         go.wait(5)
         return run(what, items)
 
-    served.worker.run = waits
+    served.run = waits
     yield front, served, go
     go.set()
 
@@ -538,7 +538,7 @@ def test_too_much_at_once_is_429_and_too_slow_is_504(held):
 
 def test_a_client_that_vanishes_is_forgotten(held):
     front, served, go = held
-    front.house.limits = serve.Limits(seconds=60)
+    front.house.limits, worker = serve.Limits(seconds=60), front.house.kin["plain"].worker
     with running(front) as address:
         port = int(address.rpartition(":")[2])
         body = json.dumps({"inputs": "w1 w2"})
@@ -549,13 +549,13 @@ def test_a_client_that_vanishes_is_forgotten(held):
         for line in lines:
             line.sendall((text + body).encode())
             until(lambda: served.done)  # the first is worked on, so that the others wait
-        until(lambda: len(served.worker.waiting) == 2)
+        until(lambda: len(worker.waiting) == 2)
         for line in lines:
             line.close()
-        until(lambda: not served.worker.waiting)
+        until(lambda: not worker.waiting)
         go.set()
         assert httpx.post(f"{address}/embed", json={"inputs": "w3"}).status_code == 200
-    assert served.done == ["w1 w2", "w3"] and served.worker.tokens == 0
+    assert served.done == ["w1 w2", "w3"] and worker.tokens == 0
 
 
 def until(happens, seconds=60):

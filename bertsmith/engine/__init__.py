@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -31,6 +31,7 @@ from bertsmith import native
 from bertsmith.doctor import choose_precision, threads
 from bertsmith.encoder import Encoder
 from bertsmith.engine import by_torch, int8
+from bertsmith.engine.adopt import added, tell
 from bertsmith.engine.plan import Codes, Kinds, Plan, Unsupported, best, build, plan
 from bertsmith.files import write_atomic
 from bertsmith.layout import Layout
@@ -59,6 +60,7 @@ class _Ready:
     handles: dict[str, native.Handle]
     said: dict[str, str]  # what a precision became
     short: Encoder | None = None  # for torch in bf16, where that is what a precision became
+    adopted: dict[str, int] = field(default_factory=dict)  # how many encoders each precision's handle also runs
 
 
 class Engine:
@@ -80,19 +82,27 @@ class Engine:
         runtime = "torch" if ready.why else f"kernel ({native.sets()[0].name})"
         return {"runtime": runtime, "precision": ready.said[precision], "why": ready.why}
 
-    def states(self, token_BT: Tensor, layout: Layout, precision: str = "default") -> Tensor:
-        """x_BTD, float32: what the encoder gives in evaluation. Padding is 0 where the kernel runs."""
+    def states(
+        self, token_BT: Tensor, layout: Layout, precision: str = "default", adopted_B: np.ndarray | None = None
+    ) -> Tensor:
+        """x_BTD, float32: what the encoder gives in evaluation. Padding is 0 where the kernel runs.
+
+        adopted_B: for each row the number of an adopted encoder that is to run it (see `adopt`), -1 for this one.
+        """
         ready = self._prepare(precision)
         if ready.short is not None and ready.said[precision] == "bf16":
             return by_torch.states(ready.short, token_BT, layout)
         if ready.plan is None or not _plain(layout, ready.plan.longest):
+            if adopted_B is not None:
+                raise ValueError("texts of adopted encoders run in the kernel alone, which does not know this layout")
             return self.encoder(token_BT, layout)
         real_BT = layout.real_BT
         first = (layout.position_BT == 0)[real_BT].numpy()
         starts = np.append(np.flatnonzero(first), len(first)).astype(np.int32)
         ids = token_BT[real_BT].numpy().astype(np.int32)
         types = None if layout.type_BT is None else layout.type_BT[real_BT].numpy().astype(np.int32)
-        found = torch.from_numpy(self._run(ready, precision, ids, starts, native.STATES, types))
+        whose = None if adopted_B is None else adopted_B[real_BT.nonzero()[:, 0].numpy()[first]]
+        found = torch.from_numpy(self._run(ready, precision, ids, starts, native.STATES, types, whose))
         if layout.whole and len(found) == real_BT.numel():
             return found.view(*real_BT.shape, -1)
         out = torch.zeros(*real_BT.shape, found.shape[1])
@@ -110,18 +120,56 @@ class Engine:
         pooling: str,
         precision: str = "default",
         types: np.ndarray | None = None,
+        adopted: np.ndarray | None = None,
     ) -> np.ndarray:
         """float32 [texts, D] of texts that lie one after the other.
 
         Args:
             ids: int32 [tokens]; starts: int32 [texts + 1]; types: int32 [tokens], or None for all 0.
+            adopted: for each text the number of an adopted encoder, -1 for this one; None: this one for all.
         """
-        return self._run(self._prepare(precision), precision, ids, starts, POOLINGS[pooling], types)
+        return self._run(self._prepare(precision), precision, ids, starts, POOLINGS[pooling], types, adopted)
+
+    def adopt(self, other: "Engine", precision: str = "default") -> int:
+        """Run texts of another encoder here, too, in one batch with those of this one; the number that they are known by.
+
+        It differs from this one by what is of low rank in its products (see `engine.adopt`), as most adapters do. Its weights
+        are read now: adopt it again when they have changed, and when those of this one have.
+
+        Raises Unsupported, saying by what else it differs, or why this encoder is not run by the kernel.
+        """
+        ready, isa = self._prepare(precision), native.sets()[0] if native.sets() else None
+        said = ready.said[precision]
+        if ready.plan is None or isa is None or ready.why:
+            raise Unsupported(ready.why)
+        if said.startswith("int8"):
+            raise Unsupported("8-bit weights, which are fitted to each encoder")
+        made = plan(other.encoder, ready.plan.longest)
+        number, handle = ready.adopted.get(precision, 0), ready.handles[precision]
+        tell(handle, number, native.BF16 if said == "bf16" else native.FP32, added(ready.plan, made, isa.lanes))
+        ready.adopted[precision] = number + 1
+        if texts := [ids for ids in other.probes() if ids][:FEW]:
+            exact = build(made, isa, lambda layer, name: native.FP32)
+            worst = float(_cosine(_means(exact, texts), _means(handle, texts, number)).min())
+            if worst < 1 - MARGIN * (1 - PROMISE):
+                raise Unsupported(f"a cosine of {worst:.6f} to its own vectors in fp32 when it is run by its base")
+        return number
 
     def _run(
-        self, ready: _Ready, precision: str, ids: np.ndarray, starts: np.ndarray, pooling: int, types: np.ndarray | None
+        self,
+        ready: _Ready,
+        precision: str,
+        ids: np.ndarray,
+        starts: np.ndarray,
+        pooling: int,
+        types: np.ndarray | None,
+        adopted: np.ndarray | None = None,
     ) -> np.ndarray:
         assert ready.plan is not None
+        if adopted is not None and (there := ready.adopted.get(precision, 0)) <= adopted.max(initial=-1):
+            raise IndexError(
+                f"no adopted encoder {adopted.max()}; there are {there} since the weights were last changed"
+            )
         if len(ids) and (most := int(np.diff(starts).max())) > ready.plan.longest:
             raise IndexError(
                 f"a text of {most} tokens is longer than the {ready.plan.longest} that this encoder has places for"
@@ -136,7 +184,7 @@ class Engine:
                 and not 0 <= given.min() <= given.max() < len(rows)
             ):
                 raise IndexError(f"{what} {given.max()} is not in a table of {len(rows)} rows")
-        return ready.handles[precision].run(ids, starts, ready.threads, pooling, types)
+        return ready.handles[precision].run(ids, starts, ready.threads, pooling, types, adopted)
 
     def _prepare(self, precision: str) -> _Ready:
         check_precision(precision)
@@ -321,9 +369,10 @@ def _plain(layout: Layout, longest: int) -> bool:
     return not odd and (not layout.position_BT.numel() or int(layout.position_BT.max()) < longest)
 
 
-def _means(handle: native.Handle, texts: list[list[int]]) -> np.ndarray:
+def _means(handle: native.Handle, texts: list[list[int]], adopted: int = -1) -> np.ndarray:
     starts = np.cumsum([0, *map(len, texts)]).astype(np.int32)
-    return handle.run(np.concatenate(texts).astype(np.int32), starts, threads(), native.MEAN)
+    whose = np.full(len(texts), adopted, np.int32)
+    return handle.run(np.concatenate(texts).astype(np.int32), starts, threads(), native.MEAN, adapters=whose)
 
 
 def _cosine(a_ND: np.ndarray, b_ND: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 LIBRARY = Path(__file__).parent / "_kernel.so"
+ABI = 2  # what the library's functions are given: entry.cpp has the same number
 INT8, BF16, FP32 = 0, 1, 2
 KINDS = {"int8": INT8, "bf16": BF16, "fp32": FP32}
 STATES, MEAN, FIRST = 0, 1, 2
@@ -57,7 +58,9 @@ def library() -> ctypes.CDLL | None:
     """The library, or None where there is none for this machine (`why_not` says why)."""
     try:
         lib = ctypes.CDLL(str(LIBRARY))
-    except OSError:
+        if lib.bs_abi() != ABI:
+            return None
+    except (OSError, AttributeError):  # the first libraries had no such number
         return None
     lib.bs_isa.restype = lib.bs_isa_name.restype = c_void_p
     lib.bs_isa_name.restype = lib.bs_error.restype = c_char_p
@@ -67,7 +70,8 @@ def library() -> ctypes.CDLL | None:
     lib.bs_new.argtypes = [c_void_p, ctypes.c_int, POINTER(EmbeddingWeights), POINTER(c_void_p)]
     lib.bs_add.argtypes = [c_void_p, POINTER(LayerWeights)]
     lib.bs_finish.argtypes = [c_void_p, POINTER(NormWeights)]
-    integers = [c_void_p, c_void_p, c_void_p]
+    lib.bs_adapt.argtypes = [c_void_p, *[ctypes.c_int] * 3, POINTER(LinearWeights), POINTER(LinearWeights)]
+    integers = [c_void_p] * 4
     lib.bs_run.argtypes = [c_void_p, *integers, ctypes.c_int, ctypes.c_int, ctypes.c_int, c_void_p]
     lib.bs_delete.argtypes = [c_void_p]
     lib.bs_delete.restype = None
@@ -91,7 +95,7 @@ def why_not() -> str:
     if not LIBRARY.exists():
         return "it was not compiled at installation: python -m bertsmith.native.build says why, or does it now"
     if library() is None:
-        return f"{LIBRARY.name} does not load here (it is for x86-64 on Linux)"
+        return f"{LIBRARY.name} does not load here (it is for x86-64 on Linux) or is not of this code: python -m bertsmith.native.build"
     return "" if sets() else "the processor has no AVX2"
 
 
@@ -113,19 +117,30 @@ class Handle:
     def finish(self, norm: NormWeights) -> None:
         self._do(self.lib.bs_finish(self.pointer, byref(norm)))  # type: ignore[union-attr]
 
+    def adapt(self, adapter: int, layer: int, product: int, narrow: LinearWeights, widen: LinearWeights) -> None:
+        """From now on texts of this adapter get widen (narrow x) as well, at one of a layer's four products."""
+        self._do(self.lib.bs_adapt(self.pointer, adapter, layer, product, byref(narrow), byref(widen)))  # type: ignore[union-attr]
+
     def run(
-        self, ids: np.ndarray, starts: np.ndarray, threads: int, pooling: int = STATES, types: np.ndarray | None = None
+        self,
+        ids: np.ndarray,
+        starts: np.ndarray,
+        threads: int,
+        pooling: int = STATES,
+        types: np.ndarray | None = None,
+        adapters: np.ndarray | None = None,
     ) -> np.ndarray:
         """float32 [tokens, D], or [texts, D] if pooled: of texts that lie one after the other.
 
         Args:
             ids: int32 [tokens]; types: the same, or None for all 0.
             starts: int32 [texts + 1], where each text begins, and the end.
+            adapters: int32 [texts], the number of each text's, -1 for none; None: none has one.
         """
         rows = len(ids) if pooling == STATES else len(starts) - 1
         out = np.zeros((rows, self.dim), np.float32)
         if len(ids):
-            given = (address(ids), None if types is None else address(types), address(starts))
+            given = (address(ids), address(types), address(starts), address(adapters))
             done = self.lib.bs_run(self.pointer, *given, len(starts) - 1, pooling, threads, address(out))  # type: ignore[union-attr]
             self._do(done)
         return out

@@ -22,18 +22,27 @@ using bertsmith::NormWeights;
 using bertsmith::Pool;
 
 constexpr int CHUNK = 256;  // tokens
+enum Product : int { QKV = 0, OUT = 1, UP = 2, DOWN = 3, PRODUCTS = 4 };  // of a layer
+
+// What an adapter adds to a product: widen (narrow x).
+struct Extra {
+  Linear narrow, widen;
+};
 
 struct Layer {
   Attention attention;
   Linear qkv, out, up, down;
   Norm attention_in, attention_out, ffn_in, ffn_out;
   int act = GELU;
+  std::vector<std::unique_ptr<Extra>> extras[PRODUCTS];  // of adapters, by their number
 };
 
 // Activations of one chunk, shared by the threads that work on it.
 struct Activations {
   Buffer<float> stream, branch, step, most;  // x; what a norm makes of it; rows' steps; largest hidden numbers, W a row and thread
   Buffer<uint32_t> input, qkv, hidden, rounded;
+  Buffer<float> more;       // what adapters add to a product
+  Buffer<uint32_t> narrow;  // rows as an adapter narrows them, of every thread its own
 };
 
 static void set(Norm& to, const NormWeights& from, int dim) {
@@ -90,7 +99,17 @@ class PackedEncoder final : public bertsmith::Encoder {
 
   void finish(const NormWeights& last) override { set(last_, last, dim_); }
 
-  void run(const int32_t* ids, const int32_t* types, const int32_t* starts, int texts, int pooling, int threads, float* out) override {
+  void adapt(int adapter, int layer, int product, const LinearWeights& narrow, const LinearWeights& widen) override {
+    std::lock_guard<std::mutex> only(running_);
+    auto& all = layers_.at(layer)->extras[product];
+    if (static_cast<int>(all.size()) <= adapter) all.resize(adapter + 1);
+    all[adapter] = std::make_unique<Extra>();
+    set(all[adapter]->narrow, narrow), set(all[adapter]->widen, widen);
+    between_ = std::max(between_, all[adapter]->narrow.out);
+  }
+
+  void run(const int32_t* ids, const int32_t* types, const int32_t* starts, const int32_t* adapters, int texts, int pooling, int threads,
+           float* out) override {
     std::lock_guard<std::mutex> only(running_);
     std::vector<int> begins{0};  // of chunks, in texts
     const int tokens = starts[texts], share = std::min(CHUNK, std::max(64, (tokens + threads - 1) / threads));
@@ -101,7 +120,7 @@ class PackedEncoder final : public bertsmith::Encoder {
     int most = 0, longest = 0;
     for (int c = 0; c < chunks; c++) most = std::max(most, starts[begins[c + 1]] - starts[begins[c]]);
     for (int i = 0; i < texts; i++) longest = std::max(longest, starts[i + 1] - starts[i]);
-    Given given{ids, types, starts, pooling, out};
+    Given given{ids, types, starts, adapters, pooling, out};
     if (static_cast<int>(work_.size()) < threads) work_.resize(threads), scratch_.resize(threads);
     const bool together = chunks < threads;
     for (int t = 0; t < threads; t++) {
@@ -125,20 +144,22 @@ class PackedEncoder final : public bertsmith::Encoder {
 
  private:
   struct Given {
-    const int32_t *ids, *types, *starts;
+    const int32_t *ids, *types, *starts, *adapters;
     int pooling;
     float* out;
   };
 
   void reserve(Activations& a, int tokens, int threads) {
-    size_t rows = tokens + SLACK, wide = std::max(wide_, round_up(table_.width, WIDE)), columns = 0, inner = 0, widest = wide;
+    size_t rows = tokens + SLACK, wide = std::max(wide_, round_up(table_.width, WIDE)), columns = 0, inner = 0, widest = wide, outputs = wide;
     for (auto& l : layers_) {
       columns = std::max<size_t>(columns, round_up(l->attention.columns(), WIDE));
       inner = std::max<size_t>(inner, round_up(l->down.in, WIDE));
       widest = std::max<size_t>(widest, round_up(l->out.in, WIDE));
+      outputs = std::max<size_t>({outputs, columns, static_cast<size_t>(l->qkv.out), static_cast<size_t>(l->up.out)});
     }
     a.stream.resize(rows * wide_), a.branch.resize(rows * widest), a.step.resize(rows), a.most.resize(rows * W * threads);
     a.input.resize(rows * widest), a.qkv.resize(rows * columns + 2 * W), a.hidden.resize(rows * inner), a.rounded.resize(rows * inner);
+    if (between_) a.more.resize(rows * outputs), a.narrow.resize(rows * between_ * threads);
   }
 
   // x of rows [from, to) through a norm, if there is one, to what `next` reads; `also` gets the normalised row, or is null.
@@ -171,7 +192,8 @@ class PackedEncoder final : public bertsmith::Encoder {
       }
       if (part == 0 && l.attention.cosine) places(g, first, last, a);
       barrier.wait(parts);
-      project_heads(l, a, rows, part, parts);
+      const auto more = [&](Product which, const Linear& of, const void* input) { return added(g, l, which, of, input, a, first, last, part, parts); };
+      project_heads(l, a, rows, more(QKV, l.qkv, a.input.get()), part, parts);
       barrier.wait(parts);
       attend_all(g, l, a, s, first, last, part, parts);
       barrier.wait(parts);
@@ -181,7 +203,7 @@ class PackedEncoder final : public bertsmith::Encoder {
           round_row(l.out, a.branch.get() + r * wide, reinterpret_cast<char*>(a.input.get()) + r * row_bytes(l.out), a.step.get() + r);
         barrier.wait(parts);
       }
-      add_to_stream(l.out, a.input.get(), rows, a, part, parts);
+      add_to_stream(l.out, a.input.get(), rows, more(OUT, l.out, a.input.get()), a, part, parts);
       barrier.wait(parts);
       if (l.attention_out.kind) {
         prepare(l.attention_out, l.up, a, from, to, x);
@@ -190,7 +212,9 @@ class PackedEncoder final : public bertsmith::Encoder {
         prepare(l.ffn_in, l.up, a, from, to, nullptr);
       }
       barrier.wait(parts);
-      feed_forward(l, a, rows, from, to, barrier, part, parts);
+      feed_forward(l, a, rows, from, to, more(UP, l.up, a.input.get()), barrier, part, parts);
+      const void* inner = l.down.kind == INT8 ? a.rounded.get() : a.hidden.get();
+      add_to_stream(l.down, inner, rows, more(DOWN, l.down, inner), a, part, parts);
       barrier.wait(parts);
     }
     const Norm& before = layers_.empty() ? none_ : layers_.back()->ffn_out;
@@ -224,14 +248,67 @@ class PackedEncoder final : public bertsmith::Encoder {
     barrier.wait(parts);
     float* x = a.stream.get();
     const size_t stride = wide_;
-    product<false>(a.input.get(), g.starts[last] - zero_row, project_, a.step.get(), part, parts, [=](int r, int c, auto& y) {
+    product<false>(a.input.get(), g.starts[last] - zero_row, project_, a.step.get(), nullptr, part, parts, [=](int r, int c, auto& y) {
       for (int v = 0; v < static_cast<int>(sizeof y / sizeof *y); v++) store(x + r * stride + c + v * W, y[v]);
     });
     barrier.wait(parts);
   }
 
+  // What the adapters of texts [first, last) add to this part of a product's outputs: [rows][outputs], or null if none adds anything.
+  const float* added(const Given& g, const Layer& layer, Product which, const Linear& l, const void* input, Activations& a, int first, int last,
+                     int part, int parts) const {
+    const auto& extras = layer.extras[which];
+    const auto of = [&](int text) -> const Extra* {
+      const int number = g.adapters ? g.adapters[text] : -1;
+      return number >= 0 && number < static_cast<int>(extras.size()) ? extras[number].get() : nullptr;
+    };
+    bool any = false;
+    for (int t = first; t < last; t++) any |= of(t) != nullptr;
+    if (!any) return nullptr;
+    const int zero_row = g.starts[first], columns = l.columns();
+    const int left = l.panels() * part / parts * columns, right = l.panels() * (part + 1) / parts * columns;
+    const size_t row = row_bytes(l), rows = g.starts[last] - zero_row + SLACK;
+    uint32_t* narrow = a.narrow.get() + part * rows * between_;
+    float* more = a.more.get();
+    for (int t = first, end; t < last; t = end) {  // those of one adapter at a time; rows that a tile touches beyond are filled next
+      const Extra* e = of(t);
+      for (end = t + 1; end < last && of(end) == e;) end++;
+      const int from = g.starts[t] - zero_row, to = g.starts[end] - zero_row;
+      if (e)
+        pass(*e, static_cast<const char*>(input) + from * row, to - from, narrow, more + static_cast<size_t>(from) * l.out, part, parts);
+      else
+        for (int r = from; r < to; r++) std::memset(more + static_cast<size_t>(r) * l.out + left, 0, (right - left) * sizeof(float));
+    }
+    return more;
+  }
+
+  // Rows through an adapter; every part narrows them for itself.
+  static void pass(const Extra& e, const void* x, int rows, uint32_t* narrow, float* to, int part, int parts) {
+    const size_t between = e.narrow.out, out = e.widen.out;
+    [[maybe_unused]] const bool short_numbers = e.widen.kind == BF16;
+    product<false>(x, rows, e.narrow, nullptr, nullptr, 0, 1, [=](int r, int c, auto& y) {
+      for (int v = 0; v < static_cast<int>(sizeof y / sizeof *y); v++) {
+        const size_t at = r * between + c + v * W;
+#ifdef __AVX512BF16__
+        if (short_numbers) {
+          store_bf16(reinterpret_cast<uint16_t*>(narrow) + at, y[v]);
+          continue;
+        }
+#endif
+        store(reinterpret_cast<float*>(narrow) + at, y[v]);
+      }
+    });
+    const auto done = [=](int r, int c, auto& y) {
+      for (int v = 0; v < static_cast<int>(sizeof y / sizeof *y); v++) store(to + r * out + c + v * W, y[v]);
+    };
+    if (e.widen.gated)
+      product<true>(narrow, rows, e.widen, nullptr, nullptr, part, parts, done);
+    else
+      product<false>(narrow, rows, e.widen, nullptr, nullptr, part, parts, done);
+  }
+
   // Queries, keys and values, turned by their place where the layer does so, as bf16 or fp32.
-  void project_heads(const Layer& l, Activations& a, int rows, int part, int parts) const {
+  void project_heads(const Layer& l, Activations& a, int rows, const float* more, int part, int parts) const {
     const Attention& at = l.attention;
     const int padded = at.padded(), turned = at.cosine ? (at.heads + at.kv_heads) * padded : 0;
     const size_t stride = round_up(at.columns(), WIDE);
@@ -256,7 +333,7 @@ class PackedEncoder final : public bertsmith::Encoder {
         store(static_cast<float*>(to) + r * stride + col, z);
       }
     };
-    product<false>(a.input.get(), rows, l.qkv, a.step.get(), part, parts, done);
+    product<false>(a.input.get(), rows, l.qkv, a.step.get(), more, part, parts, done);
   }
 
   static int kind_of_attention(const Layer& l) { return HAS_BF16 && l.qkv.kind != FP32 ? BF16 : FP32; }
@@ -300,29 +377,28 @@ class PackedEncoder final : public bertsmith::Encoder {
       over(std::integral_constant<int, FP32>());
   }
 
-  void add_to_stream(const Linear& l, const void* input, int rows, Activations& a, int part, int parts) const {
+  void add_to_stream(const Linear& l, const void* input, int rows, const float* more, Activations& a, int part, int parts) const {
     float* x = a.stream.get();
     const size_t stride = wide_;
-    product<false>(input, rows, l, a.step.get(), part, parts, [=](int r, int c, auto& y) {
+    product<false>(input, rows, l, a.step.get(), more, part, parts, [=](int r, int c, auto& y) {
       float* at = x + r * stride + c;
       for (int v = 0; v < static_cast<int>(sizeof y / sizeof *y); v++) store(at + v * W, load(at + v * W) + y[v]);
     });
   }
 
-  void feed_forward(const Layer& l, Activations& a, int rows, int from, int to, Barrier& barrier, int part, int parts) const {
+  // Leaves what `down` reads.
+  void feed_forward(const Layer& l, Activations& a, int rows, int from, int to, const float* more, Barrier& barrier, int part, int parts) const {
     with_act(l.act, [&](auto act) {
       if (l.up.gated)
-        hidden<decltype(act)::value, true>(l, a, rows, from, to, barrier, part, parts);
+        hidden<decltype(act)::value, true>(l, a, rows, from, to, more, barrier, part, parts);
       else
-        hidden<decltype(act)::value, false>(l, a, rows, from, to, barrier, part, parts);
+        hidden<decltype(act)::value, false>(l, a, rows, from, to, more, barrier, part, parts);
     });
-    const void* input = l.down.kind == INT8 ? a.rounded.get() : a.hidden.get();
-    add_to_stream(l.down, input, rows, a, part, parts);
   }
 
   // act(up x) or act(gate x) * up x, as what `down` reads. For int8 a row's step is known when all of the row is: until then fp16.
   template <int ACT, bool GATED>
-  void hidden(const Layer& l, Activations& a, int rows, int from, int to, Barrier& barrier, int part, int parts) const {
+  void hidden(const Layer& l, Activations& a, int rows, int from, int to, const float* more, Barrier& barrier, int part, int parts) const {
     const size_t stride = round_up(l.down.in, WIDE);
     const int all_rows = rows + SLACK;
     float* most = a.most.get() + static_cast<size_t>(part) * all_rows * W;
@@ -331,7 +407,7 @@ class PackedEncoder final : public bertsmith::Encoder {
     if (kind == INT8) std::memset(most, 0, sizeof(float) * W * all_rows);
     auto over = [&](auto to_kind) {
       constexpr int KIND = decltype(to_kind)::value;
-      product<GATED>(a.input.get(), rows, l.up, a.step.get(), part, parts, [=](int r, int c, auto& y) {
+      product<GATED>(a.input.get(), rows, l.up, a.step.get(), more, part, parts, [=](int r, int c, auto& y) {
         constexpr int NV = static_cast<int>(sizeof y / sizeof *y), RESULTS = GATED ? NV / 2 : NV;
         const size_t at = r * stride + (GATED ? c / 2 : c);
         for (int v = 0; v < RESULTS; v++) {
@@ -401,6 +477,7 @@ class PackedEncoder final : public bertsmith::Encoder {
   EmbeddingWeights table_;
   Norm embedded_, last_, none_;
   Linear project_;
+  int between_ = 0;  // numbers between the two products of an adapter, at the most; 0: there is none
   std::vector<std::unique_ptr<Layer>> layers_;
   std::vector<std::unique_ptr<Activations>> work_;
   std::vector<std::unique_ptr<AttentionScratch>> scratch_;

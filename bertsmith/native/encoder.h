@@ -38,8 +38,11 @@ class Encoder {
   virtual ~Encoder() = default;
   virtual void add(const LayerWeights& layer) = 0;
   virtual void finish(const NormWeights& last) = 0;
-  // ids [tokens], types [tokens] or null, starts [texts + 1]; out: [tokens, dim] or, pooled, [texts, dim]
-  virtual void run(const int32_t* ids, const int32_t* types, const int32_t* starts, int texts, int pooling, int threads,
+  // What an adapter, by its number, adds to a product of a layer (0 qkv, 1 out, 2 up, 3 down): widen (narrow x), of few numbers between the two. Not for int8.
+  virtual void adapt(int adapter, int layer, int product, const LinearWeights& narrow, const LinearWeights& widen) = 0;
+  // ids [tokens], types [tokens] or null, starts [texts + 1], adapters [texts], of each text, -1 for none, or null;
+  // out: [tokens, dim] or, pooled, [texts, dim]
+  virtual void run(const int32_t* ids, const int32_t* types, const int32_t* starts, const int32_t* adapters, int texts, int pooling, int threads,
                    float* out) = 0;
 };
 

@@ -77,6 +77,9 @@ int guarded(F f) {
 
 extern "C" {
 
+// A number that changes with what these functions are given: native/__init__.py has the same.
+BS_API int bs_abi() { return 2; }
+
 // Number i of the sets that run here, best first, or null.
 BS_API const void* bs_isa(int i) {
   for (const auto* one : ALL)
@@ -98,8 +101,12 @@ BS_API int bs_add(void* encoder, const bertsmith::LayerWeights* layer) {
 BS_API int bs_finish(void* encoder, const bertsmith::NormWeights* last) {
   return guarded([&] { static_cast<bertsmith::Encoder*>(encoder)->finish(*last); });
 }
-BS_API int bs_run(void* encoder, const int32_t* ids, const int32_t* types, const int32_t* starts, int texts, int pooling, int threads, float* out) {
-  return guarded([&] { static_cast<bertsmith::Encoder*>(encoder)->run(ids, types, starts, texts, pooling, threads, out); });
+BS_API int bs_adapt(void* encoder, int adapter, int layer, int product, const bertsmith::LinearWeights* narrow, const bertsmith::LinearWeights* widen) {
+  return guarded([&] { static_cast<bertsmith::Encoder*>(encoder)->adapt(adapter, layer, product, *narrow, *widen); });
+}
+BS_API int bs_run(void* encoder, const int32_t* ids, const int32_t* types, const int32_t* starts, const int32_t* adapters, int texts, int pooling, int threads,
+                  float* out) {
+  return guarded([&] { static_cast<bertsmith::Encoder*>(encoder)->run(ids, types, starts, adapters, texts, pooling, threads, out); });
 }
 // What trains a layer here, or null: AVX-512 with BF16, and AES for dropout.
 BS_API const void* bs_step() { return runs("avx512_bf16") && bit(leaf(1, 0).c, 25) ? &avx512_bf16::step : nullptr; }

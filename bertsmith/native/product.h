@@ -163,8 +163,9 @@ BS_INLINE void sums(typename Sum<KIND>::type (&c)[MR][NV], const uint32_t* x, si
 }
 
 // MR rows by one panel. `step`: of each row, for INT8. done(row, col, y) gets NV vectors of outputs from column `col` on.
+// `more`: [rows][outputs], what is added to them, or null.
 template <int KIND, int MR, int NV, class Done>
-BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int row, int col, const float* step, Done&& done) {
+BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int row, int col, const float* step, const float* more, Done&& done) {
   typename Sum<KIND>::type c[MR][NV];
   BS_UNROLL
   for (int v = 0; v < NV; v++) {
@@ -187,32 +188,33 @@ BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int r
         y[v] = fma(to_float(c[r][v]) * load(l.scale.get() + col + v * W), all(step[row + r]), bias);
       else
         y[v] = c[r][v] + bias;
+      if (more) y[v] = y[v] + load(more + static_cast<size_t>(row + r) * l.out + col + v * W);
     }
     done(row + r, col, y);
   }
 }
 
 template <int KIND, int MR, int NV, class Done>
-static void panels(const uint32_t* x, int rows, const Linear& l, const float* step, int first, int last, const Done& done) {
+static void panels(const uint32_t* x, int rows, const Linear& l, const float* step, const float* more, int first, int last, const Done& done) {
   for (int p = first; p < last; p++) {
     const uint32_t* w = l.packed.get() + static_cast<size_t>(p) * l.dwords * NV * W;
-    for (int r = 0; r < rows; r += MR) tile<KIND, MR, NV>(x + static_cast<size_t>(r) * l.dwords, w, l, r, p * NV * W, step, done);
+    for (int r = 0; r < rows; r += MR) tile<KIND, MR, NV>(x + static_cast<size_t>(r) * l.dwords, w, l, r, p * NV * W, step, more, done);
   }
 }
 
 // done(row, col, y[NV]) for every row and the share `part` of `parts` of the outputs. x has rows of l.dwords; rows beyond the last, up to SLACK,
 // are computed too and count for nothing. GATED says which widths of panel there are, so that an epilogue is compiled for those alone.
 template <bool GATED, class Done>
-static void product(const void* x, int rows, const Linear& l, const float* step, int part, int parts, const Done& done) {
+static void product(const void* x, int rows, const Linear& l, const float* step, const float* more, int part, int parts, const Done& done) {
   constexpr int WIDEST = W == 16 ? 4 : 2, ROWS3 = W == 16 ? 8 : 4;
   const auto* a = static_cast<const uint32_t*>(x);
   int first = l.panels() * part / parts, last = l.panels() * (part + 1) / parts;
   auto over = [&](auto kind) {
     constexpr int KIND = decltype(kind)::value;
     if (GATED || l.vectors != 3)
-      panels<KIND, 6, WIDEST>(a, rows, l, step, first, last, done);
+      panels<KIND, 6, WIDEST>(a, rows, l, step, more, first, last, done);
     else if constexpr (!GATED)
-      panels<KIND, ROWS3, 3>(a, rows, l, step, first, last, done);
+      panels<KIND, ROWS3, 3>(a, rows, l, step, more, first, last, done);
   };
   if (l.kind == INT8)
     over(std::integral_constant<int, INT8>());

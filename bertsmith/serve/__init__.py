@@ -94,8 +94,7 @@ def serve(
     """Serve models until a signal comes; see `make_app`. Each is asked once before anything is taken."""
     _leave_a_core()
     front = make_app(models, precision, limits, api_key)
-    for served in front.house.models.values():
-        served.warm()
+    front.house.warm()
     _open_many_files()
     # once uvicorn has ended it raises the signal again, for whoever stood there before: that it was told to end is no failure
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))

@@ -83,7 +83,7 @@ def _add_own(app: FastAPI, house: House, front: Front) -> None:
     @app.get("/metrics", response_class=PlainTextResponse, tags=["server"])
     async def metrics() -> Response:
         """Counters for Prometheus."""
-        waiting = {name: served.worker.tokens for name, served in house.models.items()}
+        waiting = {kin.worker.name: kin.worker.tokens for kin in house.kin.values()}
         return Response(house.meter.text(waiting), media_type=CONTENT_TYPE)
 
     @app.get("/info", tags=["server"])
@@ -94,7 +94,7 @@ def _add_own(app: FastAPI, house: House, front: Front) -> None:
         said = {"model_id": served.name, "model_type": theirs.get(served.kind, {"classifier": {}})}
         said |= {"max_input_length": served.model.max_length, "max_batch_tokens": limits.batch}
         said |= {"max_client_batch_size": limits.texts, "max_request_tokens": limits.tokens}
-        return reply(said | {"models": [one.about() for one in house.models.values()]})
+        return reply(said | {"models": house.about()})
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -11,6 +11,7 @@ from bertsmith.engine import Precision
 from bertsmith.model import Model
 from bertsmith.serve.batching import Closed, Full, Job
 from bertsmith.serve.errors import Refused
+from bertsmith.serve.kin import Kin, families
 from bertsmith.serve.metrics import Meter
 from bertsmith.serve.models import Limits, Read, Served, What, as_text
 
@@ -28,7 +29,9 @@ class House:
         if not models:
             raise ValueError("nothing to serve: name a model's directory")
         self.limits, self.meter, self.born = limits, Meter(), int(time.time())
-        self.models = {name: Served(name, model, precision, limits, self.meter) for name, model in models.items()}
+        self.models = {name: Served(name, model, precision) for name, model in models.items()}
+        kin = [Kin([self.models[name] for name in names], limits, self.meter) for names in families(models)]
+        self.kin = {served.name: one for one in kin for served in one.members}
 
     def find(self, name: str | None) -> Served:
         """The model of a name. Refused, listing them, for an unknown one; a name is never taken for a path."""
@@ -41,8 +44,22 @@ class House:
 
     def close(self) -> None:
         """Answer what was taken, and end all threads."""
-        for served in self.models.values():
-            served.worker.close()
+        for kin in set(self.kin.values()):
+            kin.worker.close()
+
+    def warm(self) -> None:
+        """Ask every model once, so that what is decided at the first use is decided before anybody waits."""
+        for name, served in self.models.items():
+            self.kin[name].join()
+            served.model.encode(["a b c"], precision=served.precision)
+
+    def about(self) -> list[dict[str, Any]]:
+        """What is said of every model at /info."""
+        found = []
+        for name, served in self.models.items():
+            self.kin[name].join()
+            found.append(served.about() | {"waiting_tokens": self.kin[name].worker.tokens})
+        return found
 
     async def ask(
         self, request: Request, served: Served, what: What, items: Sequence[Any], cut: bool = True
@@ -59,7 +76,7 @@ class House:
             )
         read = await self._read(served, what, items, cut)
         try:
-            job = served.worker.submit(what, read.items, read.tokens)
+            job = self.kin[served.name].submit(served, what, read)
         except Full as error:
             raise Refused(429, str(error), {"Retry-After": str(error.seconds)}) from None
         except Closed as error:
@@ -102,7 +119,7 @@ class House:
             gone.cancel()
             if not job.done.done():
                 job.done.cancel()
-                served.worker.drop(job)
+                self.kin[served.name].worker.drop(job)
                 self.meter.left(served.name)
         if job.done.cancelled():
             if gone.done() and not gone.cancelled():

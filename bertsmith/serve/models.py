@@ -1,4 +1,4 @@
-"""A model as the server holds it: its name, what it can be asked, and its queue."""
+"""A model as the server holds it: its name, what it can be asked, and how it answers."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from torch import Tensor
+
 from bertsmith.coding import Row
 from bertsmith.engine import Precision
+from bertsmith.layout import Layout
 from bertsmith.model import Model
+from bertsmith.pool import pool as pools
 from bertsmith.serve.attention import MOST, attention
-from bertsmith.serve.batching import Worker
 from bertsmith.serve.errors import Refused
-from bertsmith.serve.metrics import Meter
 
 CLASSIFIES = ("single_label", "multi_label", "ordinal", "regression")
 
@@ -53,19 +55,19 @@ class Read:
 
 
 class Served:
-    """A model, the thread that runs it, and what can be asked of it.
+    """A model, and what can be asked of it.
 
     Args:
         name: what requests call it.
         precision: of everything that it answers.
     """
 
-    def __init__(self, name: str, model: Model, precision: Precision, limits: Limits, meter: Meter):
+    def __init__(self, name: str, model: Model, precision: Precision):
         self.name, self.model = name, model
         self.precision: Precision = precision
         self.task = model.task.build(model.labels) if model.task is not None else None
         self.speaks = model.head is not None and model.head.speaks
-        self.worker = Worker(name, self.run, limits.batch, limits.waiting, meter)
+        self.alone = ""  # why texts for it stand in no batch with those for others of its base
 
     @property
     def kind(self) -> str:
@@ -121,9 +123,19 @@ class Served:
             return self.model.filled(texts, codes, more[0], self.precision)
         return [attention(self.model, code, more[0]) for code in codes]
 
-    def warm(self) -> None:
-        """Ask it once, so that what is decided at the first use is decided before anybody waits."""
-        self.model.encode(["a b c"], precision=self.precision)
+    def read_states(self, what: What, rows: Sequence[Row], x_BTD: Tensor, layout: Layout) -> list[Any]:
+        """What `answer` wants of each row, of its states; what: as `run` takes it, without masks and attention."""
+        if what[0] == "encode":
+            return list(pools(self.model.pooling).build(x_BTD.shape[-1])(x_BTD, layout).float().numpy())
+        assert self.task is not None
+        return self.model.read(self.task, rows, x_BTD, layout)
+
+    def answer(self, what: What, parts: list[Any]) -> Any:
+        """The answer to an item, of what `read_states` made of its rows."""
+        if what[0] == "encode":
+            return parts[0]
+        assert self.task is not None
+        return self.task.answers([parts])[0]
 
     def count(self, items: Sequence[Any]) -> list[int]:
         """Tokens of each item, special tokens included, before anything is cut."""
@@ -133,7 +145,7 @@ class Served:
         """What is said of it at /info."""
         model = self.model
         found: dict[str, Any] = {"name": self.name, "task": self.kind, "labels": model.labels, "dim": model.encoder.dim}
-        found |= {"pooling": model.pooling, "max_input_length": model.max_length, "waiting_tokens": self.worker.tokens}
+        found |= {"pooling": model.pooling, "max_input_length": model.max_length, "alone": self.alone}
         return found | {"promise": self.precision} | model.engine.about(self.precision)
 
 
