@@ -95,7 +95,7 @@ def why_not() -> str:
     if not LIBRARY.exists():
         return "it was not compiled at installation: python -m bertsmith.native.build says why, or does it now"
     if library() is None:
-        return f"{LIBRARY.name} does not load here (it is for x86-64 on Linux) or is not of this code: python -m bertsmith.native.build"
+        return f"{LIBRARY.name} is not for this machine (x86-64, Linux) or not of this code: python -m bertsmith.native.build"
     return "" if sets() else "the processor has no AVX2"
 
 
