@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from bertsmith.suite import markdown
+from bertsmith.suite_table import markdown
 
 DOCS = Path(__file__).parent.parent / "docs"
 HIDDEN = ("command", "commit", "machine", "results", "runs", "notes")  # said above the table, or too long for it

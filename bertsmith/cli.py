@@ -11,20 +11,20 @@ import sys
 
 import typer
 
-from bertsmith.commands import exporting, making, measuring, serving, tuning, using
+from bertsmith.commands import adapting, augmenting, exporting, making, measuring, serving, tuning, using
 
 COMMANDS = (
     *(making.demo, making.prepare, making.pretrain),
     *(using.fill, using.encode, using.predict, exporting.export),
     serving.serve,
-    *(tuning.finetune, tuning.multitask, tuning.augment, tuning.diet),
+    *(tuning.finetune, tuning.multitask, augmenting.augment, tuning.diet),
     *(measuring.evaluate, measuring.methods, measuring.doctor, measuring.report),
 )
 GROUPS = {
     "tokenizer": ("Learn a vocabulary.", {"train": making.tokenizer_train}),
     "adapter": (
         "Bring adapters in from the `peft` library, or take them there.",
-        {"import": tuning.adapter_import, "export": tuning.adapter_export},
+        {"import": adapting.adapter_import, "export": adapting.adapter_export},
     ),
 }
 

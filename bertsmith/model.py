@@ -243,13 +243,13 @@ class Model:
     @torch.inference_mode()
     def pooled(self, codes: Sequence[Encoding], pooling: str, precision: Precision = "default") -> np.ndarray:
         """float32 [N, D] of texts that are tokenized, none longer than the model reads."""
-        if self.engine.pools(pooling, precision):
-            starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
-            ids, types = (
-                np.fromiter((x for code in codes for x in of(code)), np.int32, starts[-1])
-                for of in (lambda code: code.ids, lambda code: code.type_ids)
-            )
-            return self.engine.pooled(ids, starts, pooling, precision, types)
+        starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
+        ids, types = (
+            np.fromiter((x for code in codes for x in of(code)), np.int32, starts[-1])
+            for of in (lambda code: code.ids, lambda code: code.type_ids)
+        )
+        if (found := self.engine.pooled(ids, starts, pooling, precision, types)) is not None:
+            return found
         method = pools(pooling).build(self.encoder.dim)
         out = np.zeros((len(codes), self.encoder.dim), np.float32)
         for index, token_BT, layout in self.batches([Row(i, [code]) for i, code in enumerate(codes)]):

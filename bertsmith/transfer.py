@@ -21,7 +21,8 @@ from bertsmith.model import Model, load
 from bertsmith.recipes.tuning import named
 from bertsmith.sets import TaskSet
 from bertsmith.sets.pairs import ENTAILMENT
-from bertsmith.suite import Cell, Protocol, done, measure, protocol_of, shown
+from bertsmith.suite_cell import Cell, Protocol, done, measure, protocol_of
+from bertsmith.suite_table import rounded, shown
 from bertsmith.table import Say, aloud
 
 NLI = ("conjnli", "rte", "sick")
@@ -132,5 +133,5 @@ def markdown(found: dict[str, Any]) -> str:
         said = [shown(row[t]["accuracy"] | {"degenerate": row[t]["degenerate"]}) for t in targets]
         lines.append(f"| {source} | {' | '.join(said)} |")
     known = [found["majority"][t] for t in targets]
-    lines.append(f"| one answer | {' | '.join('not defined' if x is None else f'{x:.3f}' for x in known)} |")
+    lines.append(f"| one answer | {' | '.join(map(rounded, known))} |")
     return "\n".join(lines)

@@ -334,7 +334,7 @@ def test_a_table_that_shrinks_is_noticed(model, tmp_path, monkeypatch):
 def test_an_encoder_that_the_kernel_does_not_know(model, tmp_path, monkeypatch):
     """Torch computes it, with the same rows, places and numbers."""
     records = rows(40)
-    monkeypatch.setattr(type(model.engine), "pools", lambda self, pooling, precision: False)
+    monkeypatch.setattr(type(model.engine), "pooled", lambda self, *given: None)
     encode_file(model, write(tmp_path / "in.jsonl", records), tmp_path / "out", format="npy", shard=16, say=quiet)
     monkeypatch.undo()
     assert np.allclose(

@@ -20,14 +20,16 @@ import torch._dynamo  # noqa: F401  # what the first optimiser imports
 from golden.make import tokenizer as toy_tokenizer
 from sklearn.metrics import matthews_corrcoef
 
-from bertsmith import cli, kernels, sets, suite, transfer
+from bertsmith import cli, kernels, sets, suite, suite_cell, transfer
 from bertsmith.hf.bert import bert_encoder
 from bertsmith.interval import t_interval
 from bertsmith.labelled.spans import Relation
 from bertsmith.model import Bundle, Model
 from bertsmith.peak import Peak
 from bertsmith.sets.shelf import Shelf
-from bertsmith.suite import Cell, Protocol, markdown, run_suite, summary
+from bertsmith.suite import run_suite, summary
+from bertsmith.suite_cell import Cell, Protocol
+from bertsmith.suite_table import markdown
 from bertsmith.task import task
 from bertsmith.task.extractive_qa import Answer
 
@@ -454,7 +456,7 @@ def test_a_suite_end_to_end(finished, model, data, monkeypatch):
         f"| sst2 | accuracy | 0.500 | {about['baselines']['tfidf']['accuracy']:.3f} | {scores[0].mean():.3f} [" in said
     )
     # nothing is done twice, not even read
-    monkeypatch.setattr(suite, "finetune", None)
+    monkeypatch.setattr(suite_cell, "finetune", None)
     monkeypatch.setattr(sets, "read", None)
     assert go(model, data, out) == found
 
@@ -507,7 +509,7 @@ def test_a_killed_cell_goes_on(finished, model, data, tmp_path, monkeypatch, whe
     assert not list((tmp_path / "cells").iterdir()) and list((tmp_path / "runs").iterdir())
     calls.clear()
     if when == "before the cell is written":
-        monkeypatch.setattr(suite, "finetune", killed)  # what was tuned is not tuned again
+        monkeypatch.setattr(suite_cell, "finetune", killed)  # what was tuned is not tuned again
     found = go(model, data, tmp_path, chosen=["sst2"], seeds=1)
     held = json.loads((tmp_path / "cells" / "tiny--sst2--full--quick--seed0.json").read_text())
     old = finished[1]["rows"][0]["sets"]["sst2"]["seeds"]["0"]
@@ -594,7 +596,7 @@ def test_a_sweep_chooses_by_the_valid_split_alone(model, data, tmp_path, monkeyp
         found.save(settings["out"])
         return found
 
-    monkeypatch.setattr(suite, "finetune", tuned)
+    monkeypatch.setattr(suite_cell, "finetune", tuned)
     found = go(model, data, tmp_path, chosen=["sst2"], protocols=["sweep"], seeds=1)
     held = json.loads((tmp_path / "cells" / "tiny--sst2--full--sweep--seed0.json").read_text())
     assert held["score"] == 0.5 and held["lr"] == pytest.approx(5e-5 / 3)
@@ -610,7 +612,7 @@ def test_numbers_that_go_bad_are_a_result_and_a_fault_is_not(model, data, tmp_pa
             raise FloatingPointError("the loss is nan in step 3")
         raise ValueError("the head does not fit")
 
-    monkeypatch.setattr(suite, "finetune", bad)
+    monkeypatch.setattr(suite_cell, "finetune", bad)
     found = go(model, data, tmp_path, chosen=["sst2"], seeds=1, protocols=[Protocol("hot", factors=(60.0,))])
     (row,) = found["rows"]
     assert row["sets"]["sst2"]["mean"] is None and row["aggregate"]["mean"] is None and found["failed"] == []
@@ -672,7 +674,7 @@ def test_the_transfer_matrix(model, data, tmp_path, monkeypatch):
         and said[-1].startswith("| one answer | 0.")
     )
     assert json.loads((tmp_path / "across.json").read_text()) == json.loads(json.dumps(found))
-    monkeypatch.setattr(suite, "finetune", None)
+    monkeypatch.setattr(suite_cell, "finetune", None)
     assert transfer.across(model, tmp_path, data, **given, say=lambda _: None) == found
     with pytest.raises(ValueError, match="no set of entailment 'mnli'; there are: conjnli, rte, sick"):
         transfer.across(model, tmp_path, data, ["mnli"])
@@ -712,7 +714,7 @@ def command(monkeypatch, capsys, *words):
 
 
 def test_the_command(finished, model, data, monkeypatch, capsys, tmp_path):
-    monkeypatch.setitem(suite.PROTOCOLS, "fixed", QUICK)
+    monkeypatch.setitem(suite_cell.PROTOCOLS, "fixed", QUICK)
     monkeypatch.setenv("BERTSMITH_DATA", str(data))
     words = (model, "--suite", "english", "--sets", "sst2,wnut17", "--limit", 64, "--seeds", 2, "--out", finished[0])
     code, out, _ = command(monkeypatch, capsys, *words)
@@ -733,7 +735,7 @@ def test_the_command(finished, model, data, monkeypatch, capsys, tmp_path):
     def broken(*args, **settings):
         raise ValueError("the head does not fit")
 
-    monkeypatch.setattr(suite, "finetune", broken)
+    monkeypatch.setattr(suite_cell, "finetune", broken)
     words = (model, "--suite", "english", "--sets", "trec", "--seeds", 1, "--out", tmp_path)
     code, _, err = command(monkeypatch, capsys, *words)
     assert code == 1 and "1 cells could not be done, the first: tiny--trec--full--quick--seed0" in err

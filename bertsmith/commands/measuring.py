@@ -121,7 +121,8 @@ def _suites(
 ) -> None:
     """A suite, a transfer matrix for each method and protocol, or both."""
     from bertsmith import transfer
-    from bertsmith.suite import markdown, run_suite, split_methods
+    from bertsmith.suite import run_suite, split_methods
+    from bertsmith.suite_table import markdown
 
     ways, how, shared = split_methods(methods), protocol.split(","), shared | {"progress": not as_json, "say": say}
     if across and len(ways) * len(how) > 1:

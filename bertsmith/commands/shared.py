@@ -30,6 +30,7 @@ PrecisionName = Annotated[
         help="A promise: default, every text's cosine to fp32 is 0.9999 or more; fast, 0.999 in the mean; exact, fp32."
     ),
 ]
+MaxLength = Annotated[int, typer.Option(help="Tokens of a text at most.")]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 
 

@@ -6,16 +6,15 @@ from typing import Annotated, Any
 import typer
 
 from bertsmith.commands.shared import (
-    AdapterPath,
     AsJson,
     LabelColumn,
+    MaxLength,
     ModelPath,
     PairColumn,
     Seed,
     TextColumn,
     brief,
     columns_of,
-    open_model,
     say,
     tell,
 )
@@ -33,7 +32,6 @@ Test = Annotated[str | None, typer.Option(help="Table to report on; cut from FIL
 Seeds = Annotated[int, typer.Option(help="How many runs; the mean and its 95 % interval are reported.")]
 Epochs = Annotated[int, typer.Option(help="How often all texts are read.")]
 Batch = Annotated[int, typer.Option(help="Texts a step.")]
-MaxLength = Annotated[int, typer.Option(help="Tokens of a text at most.")]
 TaskName = Annotated[
     str | None, typer.Option(help="What is asked, if not what the labels say: ordinal, tagging:scheme=bilou, ...")
 ]
@@ -116,18 +114,6 @@ def finetune(
     _tell_tuned(tuned.report, as_json, out)
 
 
-def _tell_tuned(report: dict[str, Any], as_json: bool, out: Path) -> None:
-    scores = ", ".join(f"{name} {brief(value['mean'])}" for name, value in report["test"].items())
-    tell(report, as_json, f"test: {scores}; the model and report.json are in {out}")
-
-
-def _task(said: str | None) -> Any:
-    """The spec of a task, or None where nothing is said."""
-    from bertsmith.spec import named_spec
-
-    return None if said is None else named_spec("task", said)
-
-
 def multitask(
     model: ModelPath,
     sets: Annotated[
@@ -175,73 +161,13 @@ def multitask(
         seed=seed,
     )
     made = run(load(model), _by_name(sets, "a set", "NAME=FILE"), how, out, progress=not as_json, say=say)
-    lines = [f"{name}: test {x['metric']} {brief(x.get('test', {}).get(x['metric']))}; the model is in {out / name}"
-             for name, x in ((name, one.report) for name, one in made.items())]  # fmt: skip
-    tell({name: one.report for name, one in made.items()}, as_json, "\n".join(lines))
-
-
-def _by_name(said: list[str] | None, what: str, form: str) -> dict[str, str]:
-    """What stands behind each NAME=. ValueError where there is none, or it is there twice."""
-    found: dict[str, str] = {}
-    for one in said or []:
-        name, _, value = one.partition("=")
-        if not name or not value or name in found:
-            raise ValueError(f"{what} is {form}, each name once; got {one!r}")
-        found[name] = value
-    return found
-
-
-def augment(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A pre-trained model, which can fill in a [MASK].")],
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A table of texts with a label each.")],
-    out: Annotated[
-        Path, typer.Option(help="Table (csv, tsv, jsonl, json, parquet) of the texts of FILE and the new ones.")
-    ],
-    text: TextColumn = None,
-    label: LabelColumn = None,
-    how: Annotated[
-        str, typer.Option(help="How the model reads the label: prepend, its name as text; expand, a token of its own.")
-    ] = "prepend",
-    count: Annotated[int, typer.Option(help="New texts for each.")] = 1,
-    share: Annotated[float, typer.Option(help="Share of a text's tokens that are filled in anew.")] = 1 / 7,
-    temperature: Annotated[float, typer.Option(help="Below 1 likelier tokens, above 1 rarer ones.")] = 1.0,
-    epochs: Annotated[int, typer.Option(help="How often the model reads FILE before it writes.")] = 10,
-    lr: Annotated[float, typer.Option(help="Highest learning rate.")] = 4e-5,
-    batch: Annotated[int, typer.Option(help="Texts a step.")] = 8,
-    max_length: MaxLength = 64,
-    classifier: Annotated[
-        str | None, typer.Option(help="A model tuned on real texts, to count the new ones that keep their label.")
-    ] = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Write new labelled texts: a copy of the model learns FILE with the labels in front, and fills in some tokens anew.
-
-    OUT has the columns text, label, row (the number of the text that it comes from: `finetune --group row` keeps what was made
-    of a text on its side of a split) and written (1 of a new text). Report on real texts alone: give `finetune` a --test.
-    """
-    from bertsmith import augment as texts
-    from bertsmith.examples import find_columns, take_examples
-    from bertsmith.model import load
-    from bertsmith.stream import write_stream
-    from bertsmith.table import read_table
-
-    table = read_table(file, say=say)
-    old = take_examples(table, *find_columns(table, text, None, columns_of(label), say), say=say)
-    writer = texts.learn(load(model), old, how, epochs, lr, batch, max_length, seed, progress=not as_json)
-    new = writer.write(old, count, share, temperature, seed)
-    found: dict[str, Any] = {"out": str(out), "texts": len(old), "written": len(new)}
-    found["diversity"] = texts.diversity(old.text, new.text)
-    if classifier is not None:
-        found["preserved"] = texts.preserved(load(classifier), new)
-    with write_stream(out, {"text": str, "label": str, "row": int, "written": int}) as (put, _):
-        for written, some in enumerate((old, new)):
-            for i in range(len(some)):
-                row = i // count if written else i
-                put({"text": some.text[i], "label": some.label[i], "row": row, "written": written})
-    changed, kept = found["diversity"]["changed"], found.get("preserved")
-    line = f"{len(new):,} new texts beside {len(old):,} in {out}; {changed:.1%} of them are no text of {file}"
-    tell(found, as_json, line if kept is None else f"{line}; {kept:.1%} keep their label")
+    reports = {name: one.report for name, one in made.items()}
+    lines = []
+    for name, report in reports.items():
+        metric = report["metric"]
+        score = brief(report.get("test", {}).get(metric))
+        lines.append(f"{name}: test {metric} {score}; the model is in {out / name}")
+    tell(reports, as_json, "\n".join(lines))
 
 
 def diet(
@@ -302,49 +228,11 @@ def diet(
     _tell_tuned(tuned.report, as_json, out)
 
 
-def adapter_import(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="The model that the adapter was trained on, ours or Hugging Face's.")
-    ],
-    folder: Annotated[Path, typer.Argument(metavar="ADAPTER", help="A directory that `peft` wrote.")],
-    out: Annotated[
-        Path, typer.Option(help="Folder for the adapter in our format: `predict MODEL FILE --adapter OUT`.")
-    ],
-    labels: Annotated[
-        str | None, typer.Option(help="Names of the labels, in order, where MODEL has none: a,b,c.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Read an adapter of the `peft` library: LoRA, DoRA, (IA)3, VeRA, prefix or prompt tuning, with its classifier."""
-    from bertsmith import adapter as adapters
-    from bertsmith.hf import peft
-    from bertsmith.model import load
+def _task(said: str | None) -> Any:
+    """The spec of a task, or None where nothing is said."""
+    from bertsmith.spec import named_spec
 
-    base, tuned = load(model), load(model)
-    paths = peft.read(folder, tuned)
-    if labels is not None:
-        names = labels.split(",")
-        if len(names) != len(tuned.labels):
-            raise ValueError(f"--labels names {len(names)} labels; the adapter's head has {len(tuned.labels)}")
-        tuned.labels = names
-    found = adapters.save(tuned, base, out) | {"out": str(out), "paths": paths}
-    tell(found, as_json, f"{found['numbers']:,} numbers on {len(paths)} parts of the encoder, in {out}")
-
-
-def adapter_export(
-    model: ModelPath,
-    out: Annotated[Path, typer.Option(help="Folder for adapter_config.json and adapter_model.safetensors.")],
-    adapter: AdapterPath = None,
-    base: Annotated[str, typer.Option(help="What the file calls the model that was tuned: a name, or a path.")] = "",
-    head: Annotated[bool, typer.Option("--head/--no-head", help="Whether the head goes with it.")] = True,
-    biases: Annotated[bool, typer.Option("--biases", help="The encoder's biases, too (LoRA and VeRA).")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Write what tuning added to a model as an adapter of the `peft` library, which opens it on the stock class."""
-    from bertsmith.hf import peft
-
-    peft.write(open_model(model, adapter), out, base, head, biases)
-    tell({"out": str(out)}, as_json, f"an adapter for peft in {out}")
+    return None if said is None else named_spec("task", said)
 
 
 def _baselines(said: str) -> Any:
@@ -353,3 +241,19 @@ def _baselines(said: str) -> Any:
     if said not in known:
         raise ValueError(f"no baselines {said!r}; there are: {', '.join(known)}")
     return known[said]
+
+
+def _by_name(said: list[str] | None, what: str, form: str) -> dict[str, str]:
+    """What stands behind each NAME=. ValueError where there is none, or it is there twice."""
+    found: dict[str, str] = {}
+    for one in said or []:
+        name, _, value = one.partition("=")
+        if not name or not value or name in found:
+            raise ValueError(f"{what} is {form}, each name once; got {one!r}")
+        found[name] = value
+    return found
+
+
+def _tell_tuned(report: dict[str, Any], as_json: bool, out: Path) -> None:
+    scores = ", ".join(f"{name} {brief(value['mean'])}" for name, value in report["test"].items())
+    tell(report, as_json, f"test: {scores}; the model and report.json are in {out}")

@@ -15,9 +15,11 @@ for small models; for "fast" weights are rounded with care first (see `int8`), w
 
 import hashlib
 import json
+import operator
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,7 +27,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as to_bytes
-from torch import Tensor, nn
+from torch import Tensor
 
 from bertsmith import native
 from bertsmith.doctor import choose_precision, threads
@@ -52,8 +54,7 @@ Batches = Iterable[tuple[Tensor, Layout]]
 class _Ready:
     """What was made of one state of the weights."""
 
-    modules: list[nn.Module]
-    mark: list[int]
+    weights: "_Watch"
     threads: int
     plan: Plan | None
     why: str  # the kernel is not used, or ""
@@ -109,10 +110,6 @@ class Engine:
         out[real_BT] = found
         return out
 
-    def pools(self, pooling: str, precision: str = "default") -> bool:
-        """Whether `pooled` can be asked for this pooling."""
-        return pooling in POOLINGS and not self._prepare(precision).why
-
     def pooled(
         self,
         ids: np.ndarray,
@@ -121,14 +118,16 @@ class Engine:
         precision: str = "default",
         types: np.ndarray | None = None,
         adopted: np.ndarray | None = None,
-    ) -> np.ndarray:
-        """float32 [texts, D] of texts that lie one after the other.
+    ) -> np.ndarray | None:
+        """float32 [texts, D] of texts that lie one after the other; None where the kernel does not run them so.
 
         Args:
             ids: int32 [tokens]; starts: int32 [texts + 1]; types: int32 [tokens], or None for all 0.
             adopted: for each text the number of an adopted encoder, -1 for this one; None: this one for all.
         """
-        return self._run(self._prepare(precision), precision, ids, starts, POOLINGS[pooling], types, adopted)
+        if pooling not in POOLINGS or (ready := self._prepare(precision)).why:
+            return None
+        return self._run(ready, precision, ids, starts, POOLINGS[pooling], types, adopted)
 
     def adopt(self, other: "Engine", precision: str = "default") -> int:
         """Run texts of another encoder here, too, in one batch with those of this one; the number that they are known by.
@@ -188,7 +187,7 @@ class Engine:
 
     def _prepare(self, precision: str) -> _Ready:
         check_precision(precision)
-        if self._ready is None or self._ready.mark != _mark(self._ready.modules):
+        if self._ready is None or not self._ready.weights.same():
             self._ready = self._begin()
         if precision not in self._ready.said:
             (self._choose if self._ready.why else self._make)(self._ready, precision)
@@ -203,8 +202,7 @@ class Engine:
                 made = plan(self.encoder, self.longest)
             except Unsupported as error:
                 why = f"the kernel does not have {error}"
-        modules = list(self.encoder.modules())
-        return _Ready(modules, _mark(modules), threads(), made, why, {}, {})
+        return _Ready(_Watch(self.encoder), threads(), made, why, {}, {})
 
     def _choose(self, ready: _Ready, precision: str) -> None:
         """bf16 or fp32 for torch: what it does to the probes decides."""
@@ -349,17 +347,28 @@ def _digest(encoder: Encoder, longest: int) -> str:
     return found.hexdigest()
 
 
-def _mark(modules: list[nn.Module]) -> list[int]:
-    """What changes when a weight or a piece does: where each lies, how often it was written to, and what is in what. It is
-    asked for before every call, so that it must cost nearly nothing."""
-    found: list[int] = []
-    for module in modules:
-        found += map(id, module._modules.values())
-        for held in (module._parameters, module._buffers):
-            for t in held.values():
-                if t is not None:
-                    found += (t.data_ptr(), 0 if t.is_inference() else t._version)
-    return found
+class _Watch:
+    """Whether a weight or a piece has changed since: where each lies, how often it was written to, and what is in what.
+
+    It is asked before every call, so that it must cost nearly nothing: of a text alone the kernel takes a millisecond.
+    """
+
+    def __init__(self, encoder: Encoder):
+        dicts = [held for m in encoder.modules() for held in (m._modules, m._parameters, m._buffers)]
+        self.empty, self.full = [d for d in dicts if not d], [d for d in dicts if d]
+        self.held = list(chain.from_iterable(map(dict.values, self.full)))
+        self.tensors = [t for t in self.held if isinstance(t, Tensor)]
+        self.counting = [t for t in self.tensors if not t.is_inference()]
+        self.places, self.versions = self._state()
+
+    def _state(self) -> tuple[list[int], list[int]]:
+        return [t.data_ptr() for t in self.tensors], [t._version for t in self.counting]
+
+    def same(self) -> bool:
+        if any(self.empty) or sum(map(len, self.full)) != len(self.held):
+            return False
+        now = chain.from_iterable(map(dict.values, self.full))
+        return all(map(operator.is_, now, self.held)) and self._state() == (self.places, self.versions)
 
 
 def _plain(layout: Layout, longest: int) -> bool:

@@ -31,9 +31,6 @@ class Guest(Engine):
             return super().states(token_BT, layout, precision, adopted_B)
         return self.host.states(token_BT, layout, precision, self._mine(len(token_BT)))
 
-    def pools(self, pooling: str, precision: str = "default") -> bool:
-        return self.host.pools(pooling, precision) if precision == self.at else super().pools(pooling, precision)
-
     def pooled(
         self,
         ids: np.ndarray,
@@ -42,7 +39,7 @@ class Guest(Engine):
         precision: str = "default",
         types: np.ndarray | None = None,
         adopted: np.ndarray | None = None,
-    ) -> np.ndarray:
+    ) -> np.ndarray | None:
         if precision != self.at:
             return super().pooled(ids, starts, pooling, precision, types, adopted)
         return self.host.pooled(ids, starts, pooling, precision, types, self._mine(len(starts) - 1))

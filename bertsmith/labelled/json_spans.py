@@ -7,7 +7,7 @@ SpERT: Eberts and Ulges 2020, arXiv:1909.07755. Which keys were taken is said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,41 +57,41 @@ def read_records(
         raise ValueError(f"{name} holds no records")
     keys = list(dict.fromkeys(key for _, record in records for key in record))
     text, words = _named(keys, TEXT), _named(keys, WORDS)
-    if text is None and words is None:
+    if not (text or words):
         raise ValueError(f"{name}: no text under {', '.join(TEXT)} and no words under {', '.join(WORDS)}; keys: {keys}")
     if spans and spans not in keys:
         raise ValueError(f"{name} has no key {spans!r}; it has: {', '.join(keys)}")
     found = spans or _holding(records, SPANS, dict | list)
-    tagged = "" if found or text is not None else _holding(records, TAGS, str)
-    if spans and text is None and spans == _holding(records, (spans,), str):
+    tagged = "" if found or text else _holding(records, TAGS, str)
+    if spans and not text and spans == _holding(records, (spans,), str):
         found, tagged = "", spans
     if not (found or tagged):
         raise ValueError(f"{name}: no spans under {', '.join(SPANS)} and no tags under {', '.join(TAGS)}; keys: {keys}")
     related = "relations" if any(record.get("relations") for _, record in records) else ""
-    source = text if text is not None else words
+    source = text or words
     say(
-        f"{name}: {len(records)} texts; {'text' if text is not None else 'words'} under {source!r}, "
+        f"{name}: {len(records)} texts; {'text' if text else 'words'} under {source!r}, "
         f"{'tags' if tagged else 'spans'} under {tagged or found!r}{', relations' if related else ''}"
     )
-    reader = _Reader(text, words, found, tagged, related, inclusive)
-    if tagged:
-        reader.scheme = guess_scheme(record.get(tagged) or [] for _, record in records)
+    scheme = guess_scheme(record.get(tagged) or [] for _, record in records) if tagged else ""
+    reader = _Reader(text, words, found, tagged, related, scheme, inclusive)
     for where, record in records:
         reader.take(where, record)
     reader.tell(name, say)
-    used = {source, found, tagged, related} | ({words} if text is None else set())
+    used = {source, found, tagged, related}
     extra = {key: [record.get(key) for _, record in records] for key in keys if key not in used}
     relations = reader.relations if related else None
-    return Labelled(reader.text, reader.spans, relations, reader.words if text is None else None, extra)
+    return Labelled(reader.text, reader.spans, relations, None if text else reader.words, extra)
 
 
 class _Reader:
     """What was read so far."""
 
-    def __init__(self, text: str | None, words: str | None, spans: str, tags: str, relations: str, inclusive: bool):
+    def __init__(
+        self, text: str, words: str, spans: str, tags: str, relations: str, scheme: str, inclusive: bool
+    ) -> None:
         self.keys = text, words, spans, tags, relations
-        self.last = int(inclusive)
-        self.scheme = "bio"
+        self.scheme, self.last = scheme, int(inclusive)
         self.text: list[str] = []
         self.spans: list[list[Span]] = []
         self.words: list[list[Span]] = []
@@ -102,13 +102,13 @@ class _Reader:
         text_key, words_key, spans_key, tags_key, relations_key = self.keys
         raw = record.get(tags_key or spans_key)
         self.unlabelled += raw is None
-        if text_key is not None:
+        if text_key:
             text = record.get(text_key)
             if not isinstance(text, str):
                 raise ValueError(f"{where}: no text under {text_key!r}, but {type(text).__name__}")
             spans = [self._of_characters(where, one, text) for one in self._listed(where, raw)]
         else:
-            words = record.get(words_key or "")
+            words = record.get(words_key)
             if not isinstance(words, list) or not all(isinstance(word, str) and word.strip() for word in words):
                 raise ValueError(f"{where}: no list of words under {words_key!r}")
             text, places = join_words(words)
@@ -137,7 +137,7 @@ class _Reader:
         if raw is None:
             return []
         if isinstance(raw, dict):  # {"entities": [...]} as spaCy has it
-            raw = next((raw[key] for key in SPANS if key in raw), None)
+            raw = _value(raw, SPANS)
         if not isinstance(raw, list):
             raise ValueError(f"{where}: spans must be a list, not {type(raw).__name__}")
         return raw
@@ -206,9 +206,8 @@ def _record(where: str, raw: Any) -> dict[str, Any]:
     return raw
 
 
-def _named(keys: Iterable[str], names: tuple[str, ...]) -> str | None:
-    keys = list(keys)
-    return next((name for name in names if name in keys), None)
+def _named(keys: Sequence[str], names: tuple[str, ...]) -> str:
+    return next((name for name in names if name in keys), "")
 
 
 def _holding(records: Records, names: tuple[str, ...], kind: Any) -> str:

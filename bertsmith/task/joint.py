@@ -122,10 +122,8 @@ class Joint(Task):
         return None
 
     def rows(self, coder: Coder, texts: list[str], pairs: list[Any] | None, raw: list[Any] | None) -> list[Row]:
-        asking = None if raw is None else {name: self.asking(raw, name) for name in self.parts}
-        for name, numbers in (asking or {}).items():
-            if not numbers:
-                raise ValueError(f"no example to train on has a label for the part {name!r}")
+        if raw is not None and (empty := [name for name in self.parts if not self.asking(raw, name)]):
+            raise ValueError(f"no example to train on has a label for the part {empty[0]!r}")
         made = {name: self._about_tokens(name, coder, texts, pairs, raw) for name in self.about_tokens}
         if not made:
             made[""] = [Row(i, [code]) for i, code in enumerate(coder.encode(texts, pairs))]
