@@ -305,7 +305,9 @@ for isa in native.sets():
     a.test_every_text_gets_its_own_adapter(isa, "fp32", {{}})
 from bertsmith.native import step
 if not step.why_not():
-    import test_fused as f, test_train
+    import test_fused as f, test_fused_embedding as e, test_train
+    for change in e.SHAPES.values():
+        e.test_outputs_and_gradients_are_those_of_fp32(change)
     for change in f.SHAPES.values():
         for rows in (f.TEXTS, ((1,),), ((33, 64),)):
             f.test_outputs_and_gradients_are_those_of_fp32(change, rows)

@@ -62,6 +62,10 @@ class Encoder(Changeable):
                 module.prepare(layout)
         return layout
 
+    def embed(self, token_BT: Tensor, layout: Layout) -> Tensor:
+        """x_BTD before the first layer."""
+        return fused.embedded(self.embedding, token_BT, layout)
+
     def run(self, x_BTD: Tensor, layout: Layout, source: Source | None = None) -> list[Tensor]:
         """[x_BTD, that after each layer ...], the last normalised, for a layout from `prepare`.
 

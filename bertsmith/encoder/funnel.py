@@ -88,7 +88,7 @@ class Funnel(Encoder):
         rows, index_CT, back_BT = layout.by_document()
         token_CT, T = token_BT.flatten()[index_CT], token_BT.shape[1]
         whole = here = self.prepare(token_CT, rows, T)
-        x_CGD = self.embedding(token_CT, whole)
+        x_CGD = self.embed(token_CT, whole)
         wide, layers = [x_CGD], iter(self.layers)
         for block, size in enumerate(self.sizes):
             for number in range(size):

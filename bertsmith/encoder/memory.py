@@ -107,7 +107,7 @@ class Memory(Encoder):
             type_BT=None if layout.type_BT is None else F.pad(layout.type_BT, (M, 0)),
             extra={k: F.pad(x, (0, 0) * (x.dim() - 2) + (M, 0)) for k, x in layout.extra.items()},
         )
-        x_CLD = self.embedding(token_CL, self.prepare(token_CL, layout))
+        x_CLD = self.embed(token_CL, self.prepare(token_CL, layout))
         wide = self.prepare(F.pad(token_CL, (M, 0)), wide)
         states = self.run(torch.cat([memory_CMD.to(x_CLD.dtype), x_CLD], 1), wide)
         return states[-1][:, :M], [x[:, M:] for x in states]

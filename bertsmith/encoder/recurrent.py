@@ -97,7 +97,7 @@ class Recurrent(Encoder):
     def _segment(self, token_CL: Tensor, layout: Layout, past: Past | None) -> tuple[Past | None, list[Tensor]]:
         """(what the next segment reads, the states of this one)."""
         layout = self.prepare(token_CL, layout)
-        x_CLD = self.embedding(token_CL, layout)
+        x_CLD = self.embed(token_CL, layout)
         if past is None:
             before, to = [], layout
             states = self.run(x_CLD, layout)

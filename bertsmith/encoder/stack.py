@@ -63,4 +63,4 @@ class Stack(Encoder):
 
     def states(self, token_BT: Tensor, layout: Layout) -> list[Tensor]:
         layout = self.prepare(token_BT, layout)
-        return self.run(self.embedding(token_BT, layout), layout)
+        return self.run(self.embed(token_BT, layout), layout)

@@ -19,7 +19,9 @@ from bertsmith import kernels
 from bertsmith.fused.again import Kept as Kept
 from bertsmith.fused.again import Source, again
 from bertsmith.fused.again import measured as measured
-from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, by_distance, pieces
+from bertsmith.fused.embedding import embedded as embedded
+from bertsmith.fused.embedding import why_not as why_not_embedded
+from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, by_distance, listens, pieces
 from bertsmith.layout import Layout
 from bertsmith.native import step
 from bertsmith.position.alibi import ALiBi
@@ -60,17 +62,21 @@ def why_not(layer: nn.Module) -> str:
     return ""
 
 
-def about(layers: Iterable[nn.Module]) -> str:
-    """How layers in bf16 are trained: "12 by the compiled step", or how many are not, and why."""
+def about(layers: Iterable[nn.Module], embedding: nn.Module) -> dict[str, str]:
+    """How what is in bf16 is trained: {"layers": "12 by the compiled step", or how many are not, and why; "embedding"}."""
     whys = Counter(why_not(layer) for layer in layers)
-    said = [f"{n} by {f'torch ({why})' if why else 'the compiled step'}" for why, n in sorted(whys.items())]
-    return ", ".join(said)
+    said = [f"{n} by {_by(why)}" for why, n in sorted(whys.items())]
+    return {"layers": ", ".join(said), "embedding": f"by {_by(why_not_embedded(embedding))}"}
+
+
+def _by(why: str) -> str:
+    return f"torch ({why})" if why else "the compiled step"
 
 
 def _known(layer: nn.Module) -> Pieces:
     """Raises Unsupported, naming what is not."""
     found = pieces(layer)
-    if all_modules._global_forward_hooks or any(_heard(m) for m in layer.modules()):
+    if all_modules._global_forward_hooks or any(listens(m) for m in layer.modules()):
         raise Unsupported("hooks: something listens inside the layer")
     if found.act not in ACTS:
         raise Unsupported(f"the slope of act/{type(found.ffn.act).__name__}")
@@ -81,12 +87,6 @@ def _known(layer: nn.Module) -> Pieces:
         if wide % 32:
             raise Unsupported(f"a {name} that is not a multiple of 32: {wide}")
     return found
-
-
-def _heard(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
-    )
 
 
 def _texts(layout: Layout) -> Texts:

@@ -80,6 +80,13 @@ def pieces(block: nn.Module) -> Pieces:
     return Pieces(mixer, ffn, mixer.core, block.mixer_residual, block.ffn_residual, ACTS[act], linears, norms)  # type: ignore[arg-type]
 
 
+def listens(module: nn.Module) -> bool:
+    """Whether somebody is called when the module runs."""
+    return bool(
+        module._forward_hooks or module._forward_pre_hooks or module._backward_hooks or module._backward_pre_hooks
+    )
+
+
 def by_distance(position: Position, heads: int, span: int) -> Tensor:
     """What a position that knows distances alone adds to scores, [1, N, 1, 2 span + 1]: at key - query + span."""
     one, far = torch.tensor([[span]]), torch.arange(2 * span + 1)[None]

@@ -55,7 +55,9 @@ def build(folder: Path, extra: tuple[str, ...] = ()) -> Path:
     with tempfile.TemporaryDirectory() as work:
         jobs = [("entry.cpp", "entry", [])]
         jobs += [("encoder.cpp", isa, [*flags, f"-DBS_ISA={isa}", f'-DBS_NAME="{isa}"']) for isa, flags in SETS.items()]
-        jobs += [(f"{name}.cpp", name, [*SETS[STEP], "-maes", f"-DBS_ISA={STEP}"]) for name in ("step", "update")]
+        jobs += [
+            (f"{name}.cpp", name, [*SETS[STEP], "-maes", f"-DBS_ISA={STEP}"]) for name in ("step", "embed", "update")
+        ]
         objects = [f"{work}/{name}.o" for _, name, _ in jobs]
         calls = [
             [*command, *FLAGS, *extra, *flags, "-c", str(HERE / source), "-o", made]

@@ -78,7 +78,7 @@ int guarded(F f) {
 extern "C" {
 
 // A number that changes with what these functions are given: native/__init__.py has the same.
-BS_API int bs_abi() { return 2; }
+BS_API int bs_abi() { return 3; }
 
 // Number i of the sets that run here, best first, or null.
 BS_API const void* bs_isa(int i) {
@@ -118,6 +118,13 @@ BS_API int bs_step_forward(const bertsmith::StepLayer* layer, const bertsmith::S
 BS_API int bs_step_backward(const bertsmith::StepLayer* layer, const bertsmith::StepTexts* texts, const void* saved, const uint16_t* dy, uint16_t* dx,
                             const bertsmith::StepGradients* gradients, int threads) {
   return guarded([&] { avx512_bf16::step.backward(*layer, *texts, saved, dy, dx, *gradients, threads); });
+}
+BS_API int bs_embed_forward(const bertsmith::StepEmbed* embed, uint16_t* y, uint16_t* standard, float* inverse, int threads) {
+  return guarded([&] { avx512_bf16::step.embed_forward(*embed, y, standard, inverse, threads); });
+}
+BS_API int bs_embed_backward(const bertsmith::StepEmbed* embed, const uint16_t* standard, const float* inverse, const uint16_t* dy,
+                             uint16_t* const* dtable, uint16_t* dnorm_weight, uint16_t* dnorm_bias, int threads) {
+  return guarded([&] { avx512_bf16::step.embed_backward(*embed, standard, inverse, dy, dtable, dnorm_weight, dnorm_bias, threads); });
 }
 BS_API int bs_wide_forward(const bertsmith::StepWide* wide, const uint16_t* x, uint16_t* y, int threads) {
   return guarded([&] { avx512_bf16::step.wide_forward(*wide, x, y, threads); });

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "step_attention.h"
+#include "step_norm.h"
 #include "team.h"
 
 namespace BS_ISA {
@@ -58,12 +59,6 @@ struct Product {
   }
 };
 
-struct NormOf {
-  int kind = Norm::NONE;
-  float eps = 0.f;
-  Buffer<float> weight, bias;
-};
-
 // What a call makes of a layer's description.
 struct Made {
   const StepLayer& l;
@@ -80,16 +75,7 @@ struct Made {
       if (l.gated) add(up, GATE, row, l.dim);
       add(up, UP, row, l.dim);
     }
-    for (int i = 0; i < NORMS; i++) {
-      NormOf& n = norm[i];
-      n.kind = l.norm_kind[i], n.eps = l.norm_eps[i];
-      if (!n.kind) continue;
-      n.weight.resize(l.dim), n.bias.resize(l.dim);
-      for (int c = 0; c < l.dim; c += W) {
-        store(n.weight.get() + c, load_bf16(l.norm_weight[i] + c));
-        store(n.bias.get() + c, l.norm_bias[i] ? load_bf16(l.norm_bias[i] + c) : zero());
-      }
-    }
+    for (int i = 0; i < NORMS; i++) norm[i].take(l.norm_kind[i], l.norm_eps[i], l.norm_weight[i], l.norm_bias[i], l.dim);
   }
 
   template <class F>
@@ -121,44 +107,6 @@ struct Saved {
     }
   }
 };
-
-// One row: x becomes norm(x); what it is before weight and bias is kept.
-static void norm_forward(const NormOf& n, float* x, bf16* standard, float* inverse, int dim) {
-  const float part = 1.f / static_cast<float>(dim);
-  vf total = zero(), squares = zero();
-  if (n.kind == Norm::LAYER)
-    for (int i = 0; i < dim; i += W) total = total + load(x + i);
-  const vf mean = all(sum(total) * part);
-  for (int i = 0; i < dim; i += W) {
-    vf off = load(x + i) - mean;
-    squares = fma(off, off, squares);
-  }
-  *inverse = 1.f / std::sqrt(sum(squares) * part + n.eps);
-  for (int i = 0; i < dim; i += W) {
-    vf at = (load(x + i) - mean) * all(*inverse);
-    stream_bf16(standard + i, at);
-    store(x + i, fma(at, load(n.weight.get() + i), load(n.bias.get() + i)));
-  }
-}
-
-// One row: dx = dx or 0 + the gradient of a norm's input; dweight and dbias grow.
-static void norm_backward(const NormOf& n, const float* dy, const bf16* standard, float inverse, const float* also, float* dx, float* dweight,
-                          float* dbias, int dim) {
-  const float part = 1.f / static_cast<float>(dim);
-  vf total = zero(), along = zero();
-  for (int i = 0; i < dim; i += W) {
-    const vf d = load(dy + i), x = load_bf16(standard + i), e = d * load(n.weight.get() + i);
-    total = total + e, along = fma(e, x, along);
-    store(dweight + i, fma(d, x, load(dweight + i)));
-    store(dbias + i, load(dbias + i) + d);
-  }
-  const vf mean = all(n.kind == Norm::LAYER ? sum(total) * part : 0.f), slope = all(sum(along) * part);
-  for (int i = 0; i < dim; i += W) {
-    const vf e = load(dy + i) * load(n.weight.get() + i);
-    const vf d = (e - mean - load_bf16(standard + i) * slope) * all(inverse);
-    store(dx + i, also ? load(also + i) + d : d);
-  }
-}
 
 // d activate(x) / dx.
 template <int ACT>
@@ -637,10 +585,14 @@ static void multipliers(uint64_t key, int site, float rate, int64_t first, int64
   for (int64_t i = 0; i < groups; i++) store(out + i * W, drop(all(1.f), site, first + i));
 }
 
+void embed_forward(const StepEmbed& embed, bf16* y, bf16* standard, float* inverse, int threads);  // embed.cpp
+void embed_backward(const StepEmbed& embed, const bf16* standard, const float* inverse, const bf16* dy, bf16* const* dtable, bf16* dnorm_weight,
+                    bf16* dnorm_bias, int threads);
 void update(const StepUpdate* tensors, int count, float beta1, float beta2, float eps, float scale, int threads);  // update.cpp
 double squares(const StepUpdate* tensors, int count, int threads);
 
 extern const Step step;
-const Step step{bytes, forward, backward, wide_forward, wide_backward, entropy_forward, entropy_backward, update, squares, multipliers};
+const Step step{bytes, forward, backward, embed_forward, embed_backward, wide_forward, wide_backward, entropy_forward, entropy_backward, update, squares,
+                multipliers};
 
 }  // namespace BS_ISA

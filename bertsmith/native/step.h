@@ -1,11 +1,12 @@
-// Training in bf16, as a caller sees it: one layer forward and backward over packed texts, a product with many outputs, and the
-// cross-entropy of what it gives.
+// Training in bf16, as a caller sees it: the embedding, one layer forward and backward over packed texts, a product with many outputs,
+// and the cross-entropy of what it gives.
 #pragma once
 #include <cstdint>
 
 namespace bertsmith {
 
 enum WeightName : int { Q = 0, K = 1, V = 2, OUT = 3, GATE = 4, UP = 5, DOWN = 6, WEIGHTS = 7 };
+enum TableName : int { TOKEN = 0, TYPE = 1, PLACE = 2, TABLES = 3 };
 enum NormName : int { ATTENTION_IN = 0, ATTENTION_OUT = 1, FFN_IN = 2, FFN_OUT = 3, NORMS = 4 };
 
 // z = x + drop(attention(attention_in(x))), m = attention_out(z), w = m + drop(ffn(ffn_in(m))), y = ffn_out(w). Widths are multiples of 32.
@@ -42,6 +43,17 @@ struct StepWide {
   const uint16_t *weight, *bias;
 };
 
+// y = drop(norm(sum over the tables of table[index])); tables bf16 [rows, dim], null where there is none. dim is a multiple of 32.
+struct StepEmbed {
+  int32_t tokens, dim, norm_kind;  // see Norm in rows.h
+  int32_t rows[TABLES];
+  float norm_eps, drop;
+  uint64_t key;                     // of the dropout
+  const uint16_t* table[TABLES];
+  const int64_t* index[TABLES];     // [tokens]
+  const uint16_t *norm_weight, *norm_bias;  // bias or null
+};
+
 // bf16 numbers [rows, columns], rows `stride` apart, a multiple of 32.
 struct StepRows {
   int32_t rows, columns, stride;
@@ -68,6 +80,11 @@ struct Step {
   // dy, dx: the same shape; dx may be null
   void (*backward)(const StepLayer& layer, const StepTexts& texts, const void* saved, const uint16_t* dy, uint16_t* dx,
                    const StepGradients& gradients, int threads);
+  // y: bf16 [tokens, dim]; standard, inverse: [tokens, dim] and [tokens], what the norm leaves for `embed_backward`
+  void (*embed_forward)(const StepEmbed& embed, uint16_t* y, uint16_t* standard, float* inverse, int threads);
+  // dtable: whole tables, or null each; so the norm's
+  void (*embed_backward)(const StepEmbed& embed, const uint16_t* standard, const float* inverse, const uint16_t* dy, uint16_t* const* dtable,
+                         uint16_t* dnorm_weight, uint16_t* dnorm_bias, int threads);
   void (*wide_forward)(const StepWide& wide, const uint16_t* x, uint16_t* y, int threads);
   // dx, dweight, dbias may each be null; what dy has beyond the last output is 0
   void (*wide_backward)(const StepWide& wide, const uint16_t* x, const uint16_t* dy, uint16_t* dx, uint16_t* dweight, uint16_t* dbias,

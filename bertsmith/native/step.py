@@ -3,6 +3,7 @@
 import ctypes
 import functools
 import math
+from collections.abc import Sequence
 from ctypes import POINTER, Array, Structure, byref, c_float, c_int32, c_int64, c_uint64, c_void_p
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from bertsmith import native
 
 WEIGHTS = ("q", "k", "v", "out", "gate", "up", "down")
+TABLES = ("token", "type", "place")
 NORMS = ("attention_in", "attention_out", "ffn_in", "ffn_out")
 
 
@@ -45,6 +47,13 @@ class StepWide(Structure):
     ]
 
 
+class StepEmbed(Structure):
+    _fields_ = [*((name, c_int32) for name in ("tokens", "dim", "norm_kind")), ("rows", c_int32 * len(TABLES)),
+                ("norm_eps", c_float), ("drop", c_float), ("key", c_uint64),
+                ("table", c_void_p * len(TABLES)), ("index", c_void_p * len(TABLES)),
+                ("norm_weight", c_void_p), ("norm_bias", c_void_p)]  # fmt: skip
+
+
 class StepRows(Structure):
     _fields_ = [("rows", c_int32), ("columns", c_int32), ("stride", c_int32), ("data", c_void_p)]
 
@@ -71,6 +80,14 @@ def library() -> ctypes.CDLL | None:
     given = [POINTER(StepLayer), POINTER(StepTexts), c_void_p, c_void_p, c_void_p]
     lib.bs_step_forward.argtypes = [*given, ctypes.c_int]
     lib.bs_step_backward.argtypes = [*given, POINTER(StepGradients), ctypes.c_int]
+    lib.bs_embed_forward.argtypes = [POINTER(StepEmbed), *[c_void_p] * 3, ctypes.c_int]
+    lib.bs_embed_backward.argtypes = [
+        POINTER(StepEmbed),
+        *[c_void_p] * 3,
+        POINTER(c_void_p),
+        *[c_void_p] * 2,
+        ctypes.c_int,
+    ]
     lib.bs_wide_forward.argtypes = [POINTER(StepWide), c_void_p, c_void_p, ctypes.c_int]
     lib.bs_wide_backward.argtypes = [POINTER(StepWide), *[c_void_p] * 5, ctypes.c_int]
     lib.bs_entropy_forward.argtypes = [POINTER(StepRows), *[c_void_p] * 3, ctypes.c_int]
@@ -118,6 +135,32 @@ def backward(
     to = None if dx is None else dx.data_ptr()
     given = byref(layer), byref(texts), saved.data_ptr(), dy.data_ptr(), to, byref(gradients)
     _check(lib.bs_step_backward(*given, _threads()))
+
+
+def embed_forward(embed: StepEmbed) -> tuple[Tensor, Tensor, Tensor]:
+    """(y, a norm's output before weight and bias, 1 / deviation of its input): bf16 [tokens, D] twice, fp32 [tokens].
+
+    Raises IndexError for a row that a table does not have.
+    """
+    lib, shape = library(), (embed.tokens, embed.dim)
+    assert lib is not None
+    y, standard = (torch.empty(shape, dtype=torch.bfloat16) for _ in range(2))
+    inverse = torch.empty(embed.tokens)
+    if lib.bs_embed_forward(byref(embed), *(t.data_ptr() for t in (y, standard, inverse)), _threads()):
+        raise IndexError(lib.bs_error().decode())
+    return y, standard, inverse
+
+
+def embed_backward(
+    embed: StepEmbed, standard: Tensor, inverse: Tensor, dy: Tensor, wanted: Sequence[Tensor | None]
+) -> None:
+    """Fill the gradients that are wanted: of the tables, the norm's weight and its bias."""
+    lib = library()
+    assert lib is not None
+    to = [None if t is None else t.data_ptr() for t in wanted]
+    tables = (c_void_p * len(TABLES))(*to[: len(TABLES)])
+    given = (t.data_ptr() for t in (standard, inverse, dy))
+    _check(lib.bs_embed_backward(byref(embed), *given, tables, *to[len(TABLES) :], _threads()))
 
 
 def wide_forward(x_ND: Tensor, weight_VD: Tensor, bias_V: Tensor | None) -> Tensor:
