@@ -85,59 +85,6 @@ def packed(encoder, isa, kind, longest=512):
     return build(plan(encoder, longest), isa, lambda layer, name: kind)
 
 
-# What the kernel does not have, by family: all other families run on it.
-REFUSED = {
-    "BigBird": "embedding/BigBirdEmbed",
-    "ConvBert": "mixer/ConvAttention",
-    "Deberta": "position/Disentangled|block/BesideConv",
-    "ErnieModel-": "further facts",
-    "FNet": "embedding/Projected",
-    "Funnel": "encoder/Funnel",
-    "LayoutLM": "position/Layout2D",
-    "Longformer": "mixer/Longformer",
-    "MobileBert": "embedding/Trigram",
-    "Nystromformer": "core/ValueConv",
-    "SqueezeBert": "mixer/GroupedAttention",
-    "XLNet": "embedding/TwoStream",
-}
-
-
-def test_every_family_that_it_knows(tmp_path):
-    pytest.importorskip("transformers")
-    from test_families import BARE, VOCAB, ours, reference
-
-    run = set()
-    for number, case in enumerate(BARE):
-        encoder = ours(reference(case), case, tmp_path / str(number))[0].encoder.eval()
-        longest = min(case.length, 40)
-        why = next((w for name, w in REFUSED.items() if str(case).startswith(name)), "")
-        if why and not str(case).endswith("not_relative"):
-            with pytest.raises(Unsupported, match=why):
-                plan(encoder, longest)
-            continue
-        ids, types, starts = texts([longest, 1, 2, 7, longest // 2], VOCAB)
-        made = plan(encoder, longest)
-        if made.kind is None or len(made.kind) < 2:
-            types[:] = 0
-        want = by_torch(encoder, ids, types, starts)
-        for isa in native.sets():
-            got = build(made, isa, lambda layer, name: native.FP32).run(ids, starts, 1, types=types)
-            assert np.abs(got - want).max() < 2e-6 * np.abs(want).max(), (str(case), isa.name)
-        run.add(case.config.removesuffix("Config"))
-    assert run >= {
-        "Bert",
-        "Roberta",
-        "XLMRoberta",
-        "Camembert",
-        "Electra",
-        "DistilBert",
-        "MPNet",
-        "ModernBert",
-        "NomicBert",
-    }
-    assert "EuroBert" in run
-
-
 @pytest.mark.parametrize("isa", SETS)
 @pytest.mark.parametrize(
     "change",
