@@ -1,4 +1,4 @@
-"""The compiled encoder gives what every family gives that it knows, on every instruction set; of others it names what it lacks."""
+"""The compiled encoder gives what every family gives that it knows, on every instruction set; what it lacks is named."""
 
 import numpy as np
 import pytest

@@ -105,6 +105,10 @@ class Stock:
     rows: Sequence[Row] | Callable[[Config], Sequence[Row]] = ()
     config: Callable[[Spec], Config] = lambda head: {}
 
+    def table(self, config: Config) -> Sequence[Row]:
+        """The rows of the class that a config says."""
+        return self.rows(config) if callable(self.rows) else self.rows
+
 
 @dataclass(frozen=True)
 class Family:
@@ -144,9 +148,8 @@ class Family:
 
     def table(self, config: Config, ending: str) -> list[tuple[tuple[str, ...], str, Turn | None]]:
         """All rows of a class, spelt out: (ours, theirs, turn)."""
-        above = self.stocks[ending].rows
         full = [(row[0], self.prefix + row[1], *row[2:]) for row in self.rows(config)]
-        full += list(above(config) if callable(above) else above)
+        full += list(self.stocks[ending].table(config))
         depth = self.spec(config).args.get("depth", 1)
         layers = self.layers(config) if self.layers else [(str(i), str(i)) for i in range(depth)]
         out: list[tuple[tuple[str, ...], str, Turn | None]] = []

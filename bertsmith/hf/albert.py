@@ -63,10 +63,8 @@ ROWS: list[Row] = [
     *layer_rows("encoder.albert_layer_groups.{i}.", _MIXER, "ffn ffn_output full_layer_layer_norm"),
 ]
 _LM = ("predictions.dense", "predictions.LayerNorm", "predictions.bias")
-_PAIRS = [*both("head.pool.dense", "albert.pooler"), *both("head.next", "sop_classifier.classifier")]
 _BERT = bert_stocks("albert.", "classifier_dropout_prob", "pooler")
 _MASKED_LM = Stock(_BERT["ForMaskedLM"].head, lm_rows("head", *_LM))
-_ROWS = [*lm_rows("head.masked_lm", *_LM), *_PAIRS]
 FAMILY = Family(
     types={"albert": "Albert"},
     prefix="albert.",
@@ -76,7 +74,7 @@ FAMILY = Family(
     stocks=_BERT
     | {
         "ForMaskedLM": _MASKED_LM,
-        "ForPreTraining": with_pairs(_MASKED_LM, _BERT["ForSequenceClassification"], _ROWS),
+        "ForPreTraining": with_pairs(_MASKED_LM, _BERT["ForSequenceClassification"], "sop_classifier.classifier"),
     },
     unused=("position_ids", "predictions.decoder."),
     layers=layers,

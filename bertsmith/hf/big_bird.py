@@ -16,6 +16,7 @@ from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.hf import Config, Family, Stock, both
 from bertsmith.hf.bert import ROWS, UNUSED, encoder_config, encoder_spec
+from bertsmith.hf.fields import known
 from bertsmith.hf.stocks import bert_stocks, classifier_dropout, lm_act, lm_norm, own_layer
 from bertsmith.mixer import mixer
 from bertsmith.spec import Spec
@@ -24,8 +25,7 @@ from bertsmith.spec import Spec
 def big_bird_spec(config: Config) -> Spec:
     """The encoder of a config.json. Raises ValueError naming what we do not have."""
     kind = config.get("attention_type", "block_sparse")
-    if kind not in ("original_full", "block_sparse"):
-        raise ValueError(f"attention_type {kind!r} is not supported; there are: original_full, block_sparse")
+    known("attention_type", [kind], ("original_full", "block_sparse"))
     plain, bias = encoder_spec(config), config.get("use_bias", True)
     e = plain.get("embedding")
     scale = float(config["hidden_size"] ** 0.5) if config.get("rescale_embeddings") else 1.0

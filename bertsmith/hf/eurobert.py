@@ -6,14 +6,11 @@ layer between ("bos", "mean") or after it ("late").
 
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
-from bertsmith.hf import Config, Family, Row, both, layer_rows
-from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, at, config_of, head_dim, named, rope, spec_of, stack
+from bertsmith.hf import Config, Family, Row, both, fields, layer_rows
+from bertsmith.hf.fields import ACT, BIASES, SHAPE, TIED, TURNED, Field, at, config_of, head_dim, named, rope, spec_of
 from bertsmith.hf.stocks import NO_HEAD, tokens, told
-from bertsmith.mixer import mixer
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
-from bertsmith.position import position
-from bertsmith.residual import residual
 from bertsmith.spec import Spec
 
 _BETWEEN, _KV = ffn("dense"), "blocks.0.mixer.kv_heads"
@@ -22,9 +19,7 @@ _POOLS = {
     "mean": pools("transformed", transform=_BETWEEN, pool=pools("mean")),
     "late": pools("late", transform=_BETWEEN),
 }
-_RMS = norm("rms")
-_MIXER, _PRE = mixer("attention", position=position("rope")), residual("pre", norm=_RMS)
-_BASE = stack(_MIXER, ffn("glu", hidden=3072), _PRE, None, first=norm("none"), last=_RMS)
+_BASE = fields.pre_norm(TURNED, ffn("glu", hidden=3072), norm("rms"))
 
 
 def _shared(config: Config) -> int:
@@ -40,18 +35,14 @@ _FIELDS = [
     at("hidden_act", "blocks.0.ffn.act", usual="silu", turn=ACT),
     at("rms_norm_eps", "norm.eps", "blocks.0.residual.norm.eps", usual=1e-5),
     rope(10000.0),
-    at("attention_bias", "blocks.0.mixer.bias", "blocks.0.mixer.out_bias", usual=False),
+    *BIASES,
     at("attention_dropout", "blocks.0.mixer.dropout", usual=0.0),
-    at("mlp_bias", "blocks.0.ffn.bias", "blocks.0.ffn.out_bias", usual=False),
 ]
 
 
 def _spec(config: Config) -> Spec:
     """Raises ValueError naming what we do not have."""
-    if (pooling := config.get("classifier_pooling", "late")) not in _POOLS:
-        raise ValueError(
-            f"classifier_pooling {pooling!r} is not supported for EuroBERT; there are: {', '.join(_POOLS)}"
-        )
+    fields.known("classifier_pooling", [config.get("classifier_pooling", "late")], _POOLS, " for EuroBERT")
     return spec_of(_BASE, _FIELDS, config)
 
 

@@ -3,7 +3,7 @@
 A family gives the encoder at some size, in which all that no config changes is as it always is, and a row for each key.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,10 @@ from bertsmith.block import block
 from bertsmith.embedding import embedding
 from bertsmith.encoder import encoder
 from bertsmith.hf import Config, act_back, act_of
+from bertsmith.mixer import mixer
+from bertsmith.norm import norm as norms
 from bertsmith.position import position
+from bertsmith.residual import residual
 from bertsmith.spec import Spec
 
 Both = tuple[Callable[[Any], Any], Callable[[Any], Any]]  # (to ours, to theirs)
@@ -51,14 +54,18 @@ def at(key: str, *paths: str, usual: Any = None, turn: Both = SAME) -> Field:
     )
 
 
-def stack(mixer: Spec, ffn: Spec, residual: Spec, ffn_residual: Spec | None, first: Spec, last: Spec) -> Spec:
-    """An encoder of such layers, of a size that a config changes, whose order is in the mixer; `first`, `last`: its norms."""
-    tokens = embedding("tokens", vocab=30522, position=position("none"), norm=first)
-    layer = block("sequential", mixer=mixer, ffn=ffn, residual=residual, ffn_residual=ffn_residual)
-    return encoder("stack", dim=768, heads=12, depth=12, embedding=tokens, blocks=[layer], norm=last)
+def pre_norm(mixer: Spec, ffn: Spec, norm: Spec, first: Spec | None = None) -> Spec:
+    """An encoder whose order is in the mixer, with norms before mixer and feed-forward and at the end, of a size that a
+    config changes. `first`: the norm of the embedding; where there is one, none stands before the first mixer.
+    """
+    pre = residual("pre", norm=norm)
+    beside = {"residual": residual("pre_after_first", norm=norm), "ffn_residual": pre} if first else {"residual": pre}
+    tokens = embedding("tokens", vocab=30522, position=position("none"), norm=first or norms("none"))
+    layer = block("sequential", mixer=mixer, ffn=ffn, **beside)
+    return encoder("stack", dim=768, heads=12, depth=12, embedding=tokens, blocks=[layer], norm=norm)
 
 
-def named(table: dict[str, Any], otherwise: str) -> Both:
+def named(table: dict[Any, Any], otherwise: Any) -> Both:
     """Ours by their name, and the name of what ours equals; `otherwise` is the name of all that is not in the table."""
     back = lambda ours: next((name for name, value in table.items() if value == ours), otherwise)  # noqa: E731
     return lambda name: table.get(name, table[otherwise]), back
@@ -71,6 +78,13 @@ def shape(keys: str, depth: str = "depth") -> list[Field]:
 
 
 SHAPE = shape("vocab_size hidden_size num_hidden_layers num_attention_heads intermediate_size")
+
+# of the layers after BERT, none of which has them unless a config says so
+BIASES = [
+    at("attention_bias", "blocks.0.mixer.bias", "blocks.0.mixer.out_bias", usual=False),
+    at("mlp_bias", "blocks.0.ffn.bias", "blocks.0.ffn.out_bias", usual=False),
+]
+TURNED = mixer("attention", position=position("rope"))  # order by turning queries and keys
 
 
 def head_dim(key: str = "head_dim", dim: str = "hidden_size", heads: str = "num_attention_heads") -> Field:
@@ -93,15 +107,18 @@ def rope_base(said: Config, usual: float, where: str = "") -> float:
     return float(said.get("rope_theta", usual))
 
 
-def rope(default: float) -> Field:
-    """The base of turned positions, as newer and older configs say it."""
-    base = "blocks.0.mixer.position.base"
+def rope(
+    default: float, path: str = "blocks.0.mixer.position.base", older: str = "rope_theta", kind: str = ""
+) -> Field:
+    """The base of turned positions at `path`, as newer and older configs say it; `kind`: of layers that have their own."""
 
     def ours(config: Config) -> float:
         said = config.get("rope_parameters") or config.get("rope_scaling") or {}
-        return rope_base(said, config.get("rope_theta", default))
+        if kind:
+            return rope_base(said.get(kind) or {}, config.get(older, default), f" of {kind}")
+        return rope_base(said, config.get(older, default))
 
-    return Field("rope_parameters", (base,), ours, lambda spec: {"rope_type": "default", "rope_theta": spec.get(base)})
+    return Field("rope_parameters", (path,), ours, lambda spec: {"rope_type": "default", "rope_theta": spec.get(path)})
 
 
 def only(config: Config, values: Config, where: str = "") -> None:
@@ -118,6 +135,13 @@ def refuse(wrong: bool, config: Config, keys: str, say: str) -> None:
         raise ValueError(f"{said} is not supported{say}")
 
 
+def known(key: str, said: Iterable[str], there: Collection[str], where: str = "") -> None:
+    """Raises ValueError for a name that is not there, listing those that are."""
+    for name in said:
+        if name not in there:
+            raise ValueError(f"{key} {name!r} is not supported{where}; there are: {', '.join(there)}")
+
+
 def fixed(values: Config, where: str = "") -> list[Field]:
     """Keys that say nothing of ours: a config is written with these values, and one that says others is refused."""
 
@@ -125,6 +149,12 @@ def fixed(values: Config, where: str = "") -> list[Field]:
         return Field(key, (), lambda config: only(config, {key: value}, where), lambda spec: value)
 
     return [one(key, value) for key, value in values.items()]
+
+
+def layers(spec: Spec) -> list[Spec]:
+    """The block of every layer."""
+    blocks = spec.get("blocks")
+    return [blocks[i % len(blocks)] for i in range(spec.get("depth"))]
 
 
 def tied(config: Config, where: str) -> None:

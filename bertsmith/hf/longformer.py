@@ -11,6 +11,7 @@ The reference draws the dropout of attention weights for the places of a window,
 from bertsmith.block import block
 from bertsmith.hf import Config, Family, Row, Stock, both
 from bertsmith.hf.bert import ROWS
+from bertsmith.hf.fields import layers
 from bertsmith.hf.roberta import UNUSED, roberta_config, roberta_spec, roberta_stocks
 from bertsmith.hf.stocks import own_layer
 from bertsmith.mixer import mixer
@@ -53,9 +54,8 @@ def longformer_spec(config: Config) -> Spec:
 
 def longformer_config(spec: Spec) -> Config:
     """The fields of config.json that say the encoder."""
-    blocks = spec.get("blocks")
     return roberta_config(spec) | {
-        "attention_window": [blocks[i % len(blocks)].get("mixer.window") for i in range(spec.get("depth"))],
+        "attention_window": [one.get("mixer.window") for one in layers(spec)],
         "first_is_global": spec.get("blocks.0.mixer.first"),
     }
 

@@ -9,7 +9,7 @@ from bertsmith.embedding import embedding
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.hf import TRANSPOSED, Config, Family, Row, bert, both, each
-from bertsmith.hf.fields import ACT, SHAPE, TIED, Both, Field, altered, at, config_of, fixed, named, refuse, spec_of
+from bertsmith.hf.fields import ACT, SHAPE, TIED, Field, altered, at, config_of, fixed, named, refuse, spec_of
 from bertsmith.hf.stocks import bert_stocks, classifier_dropout, lm_rows, sequences, told, with_pairs
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
@@ -64,14 +64,9 @@ def _config(spec: Spec) -> Config:
 def _rows(config: Config) -> list[Row]:
     """The last feed-forward has the names of BERT's only one."""
     last = config["num_feedforward_networks"] - 1
-    parts = {
-        "down": "bottleneck.input.dense",
-        "down_norm": "bottleneck.input.LayerNorm",
-        "down_qk": "bottleneck.attention.dense",
-        "down_qk_norm": "bottleneck.attention.LayerNorm",
-        "up": "output.bottleneck.dense",
-        "out_residual.norm": "output.bottleneck.LayerNorm",
-    }
+    parts = {"up": "output.bottleneck.dense", "out_residual.norm": "output.bottleneck.LayerNorm"}
+    for ours, theirs in {"down": "bottleneck.input", "down_qk": "bottleneck.attention"}.items():
+        parts |= {ours: f"{theirs}.dense", f"{ours}_norm": f"{theirs}.LayerNorm"}
     for j in range(last + 1):
         where = f"ffn.{j}." if j < last else ""
         parts |= {f"ffns.{j}.up": where + "intermediate.dense", f"ffns.{j}.down": where + "output.dense"}
@@ -83,19 +78,13 @@ def _rows(config: Config) -> list[Row]:
     ]
 
 
-def _lm_rows(ours: str) -> list[Row]:
-    """The masked-LM head has the token table, and a table for the rest of the width."""
-    return [*lm_rows(ours), (ours + ".rest.weight", "cls.predictions.dense.weight", TRANSPOSED)]
-
-
 _FIRST, _POOLER = pools("first"), both("head.pool.dense", "mobilebert.pooler.dense")
-_POOLS: Both = (lambda yes: pools("bert" if yes else "first"), lambda pool: pool.kind == "bert")
-_POOL = at("classifier_activation", "pool", usual=True, turn=_POOLS)
+_POOL = at("classifier_activation", "pool", usual=True, turn=named({True: pools("bert"), False: _FIRST}, False))
 _DROPOUT = Field("classifier_dropout", ("dropout",), classifier_dropout, lambda head: head.get("dropout"))
 _SAID = [at("layer_norm_eps", "norm.eps", usual=1e-12), at("hidden_act", "act", turn=ACT)]
-_MASKED_LM = told(heads("stretched_lm", norm=norm("layer")), _lm_rows("head"), _SAID)
+_REST: Row = ("head.rest.weight", "cls.predictions.dense.weight", TRANSPOSED)  # of the width, beside the token table's
+_MASKED_LM = told(heads("stretched_lm", norm=norm("layer")), [*lm_rows("head"), _REST], _SAID)
 _VECTOR = told(heads("vector", pool=_FIRST), _POOLER, [_POOL])
-_PAIRS = [*_lm_rows("head.masked_lm"), *_POOLER, *both("head.next", "cls.seq_relationship")]
 _SEQUENCE = told(heads("linear", pool=_FIRST), [*_POOLER, *both("head.out", "classifier")], [_POOL, _DROPOUT])
 FAMILY = Family(
     types={"mobilebert": "MobileBert"},
@@ -104,7 +93,8 @@ FAMILY = Family(
     config=_config,
     rows=_rows,
     stocks=bert_stocks("mobilebert.")
-    | {"Model": _VECTOR, "ForMaskedLM": _MASKED_LM, "ForPreTraining": with_pairs(_MASKED_LM, _VECTOR, _PAIRS)}
+    | {"Model": _VECTOR, "ForMaskedLM": _MASKED_LM}
+    | {"ForPreTraining": with_pairs(_MASKED_LM, _VECTOR, "cls.seq_relationship")}
     | sequences(_SEQUENCE),
     unused=bert.UNUSED,
 )

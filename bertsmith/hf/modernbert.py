@@ -7,31 +7,29 @@ embedding has just been. Dropout of the attention's output has the rate of its w
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.hf import Config, Family, Row, Stock, both, each, fields, layer_rows
-from bertsmith.hf.fields import ACT, NUMBER, SHAPE, TIED, Field, altered, at, config_of, spec_of
-from bertsmith.hf.stocks import NO_HEAD, sequences, told
-from bertsmith.mixer import mixer
+from bertsmith.hf.fields import ACT, BIASES, SHAPE, TIED, TURNED, Field, at, config_of, named, spec_of
+from bertsmith.hf.stocks import DROPOUT, NO_HEAD, sequences, told
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
-from bertsmith.position import position
-from bertsmith.residual import residual
 from bertsmith.spec import Spec
 
-_GLOBAL, _LOCAL = "full_attention", "sliding_attention"
-# the key of the base of positions in older configs, and what it is where a config is silent
-_BASES = {_GLOBAL: ("global_rope_theta", 160000.0), _LOCAL: ("local_rope_theta", 10000.0)}
-_LN, _MIXER = norm("layer"), mixer("attention", position=position("rope"))
-_FIRST, _NEXT = residual("pre_after_first", norm=_LN), residual("pre", norm=_LN)
-_BASE = fields.stack(_MIXER, ffn("glu", hidden=1152), _FIRST, _NEXT, first=_LN, last=_LN)
+_GLOBAL, _LOCAL, _TURN = "full_attention", "sliding_attention", "mixer.position.base"
+# what the layers of a kind have of their own; older configs say the base of their positions at a key of its own
+_KINDS = {
+    _GLOBAL: [fields.rope(160000.0, _TURN, "global_rope_theta", _GLOBAL)],
+    _LOCAL: [fields.rope(10000.0, _TURN, "local_rope_theta", _LOCAL), at("local_attention", "mixer.window", usual=128)],
+}
+_LN = norm("layer")
+_BASE = fields.pre_norm(TURNED, ffn("glu", hidden=1152), _LN, first=_LN)
 _NORMS = ("norm", "embedding.norm", "blocks.0.residual.norm", "blocks.0.ffn_residual.norm")
 _FIELDS = [
     *SHAPE,
+    *BIASES,
     at("hidden_activation", "blocks.0.ffn.act", usual="gelu", turn=ACT),
     at("norm_eps", *(f"{path}.eps" for path in _NORMS), usual=1e-5),
     at("norm_bias", *(f"{path}.bias" for path in _NORMS), usual=False),
-    at("attention_bias", "blocks.0.mixer.bias", "blocks.0.mixer.out_bias", usual=False),
     at("attention_dropout", "blocks.0.mixer.dropout", "blocks.0.residual.dropout", usual=0.0),
     at("embedding_dropout", "embedding.dropout", usual=0.0),
-    at("mlp_bias", "blocks.0.ffn.bias", "blocks.0.ffn.out_bias", usual=False),
     at("mlp_dropout", "blocks.0.ffn.dropout", usual=0.0),
 ]
 
@@ -40,10 +38,8 @@ def _kinds(config: Config) -> list[str]:
     """The kinds of layers, as short a pattern as repeats. Raises ValueError for a kind that we do not have, or too few."""
     depth, every = config["num_hidden_layers"], config.get("global_attn_every_n_layers", 3)
     kinds = config.get("layer_types") or [_LOCAL if i % every else _GLOBAL for i in range(depth)]
-    if len(kinds) < depth:
-        raise ValueError(f"layer_types names {len(kinds)} layers, and num_hidden_layers says {depth}")
-    if odd := set(kinds) - {_GLOBAL, _LOCAL}:
-        raise ValueError(f"layer_types {sorted(odd)} are not supported for ModernBERT; there are: {_GLOBAL}, {_LOCAL}")
+    fields.refuse(len(kinds) < depth, config, "layer_types num_hidden_layers", "; each layer has one")
+    fields.known("layer_types", kinds, _KINDS, " for ModernBERT")
     period = next(n for n in range(1, depth + 1) if all(kinds[i] == kinds[i % n] for i in range(depth)))
     return kinds[:period]
 
@@ -52,38 +48,24 @@ def _spec(config: Config) -> Spec:
     """Layers of a kind are alike but for how far they see and the base of their positions."""
     fields.tied(config, "ModernBERT")
     fields.refuse(bool(config.get("rope_scaling")), config, "rope_scaling", " for ModernBERT")
-    made, layers = spec_of(_BASE, _FIELDS, config), {}
-    for kind, (older, usual) in _BASES.items():
-        said = (config.get("rope_parameters") or {}).get(kind) or {}
-        base = fields.rope_base(said, config.get(older, usual), f" of {kind}")
-        window = config.get("local_attention", 128) if kind == _LOCAL else 0
-        layers[kind] = altered(made.get("blocks.0"), {"mixer.window": window, "mixer.position.base": base})
+    made = spec_of(_BASE, _FIELDS, config)
+    layers = {kind: spec_of(made.get("blocks.0"), own, config) for kind, own in _KINDS.items()}
     return made.replace("blocks", [layers[kind] for kind in _kinds(config)])
 
 
 def _config(spec: Spec) -> Config:
-    mixers = [one.get("mixer") for one in spec.get("blocks")]
-    kinds = [_LOCAL if one.get("window") else _GLOBAL for one in mixers]
-    turned = [{"rope_type": "default", "rope_theta": one.get("position.base")} for one in mixers]
-    layers: Config = {
-        "layer_types": [kinds[i % len(kinds)] for i in range(spec.get("depth"))],
-        "local_attention": max(one.get("window") for one in mixers) or 128,
-        "rope_parameters": dict(zip(kinds, turned, strict=True)),
-    }
-    return config_of(_FIELDS, spec) | layers | TIED
+    layers = fields.layers(spec)
+    kinds = [_LOCAL if one.get("mixer.window") else _GLOBAL for one in layers]
+    own = {kind: config_of(_KINDS[kind], one) for kind, one in zip(kinds, layers, strict=True)}
+    turned = {kind: made["rope_parameters"] for kind, made in own.items()}
+    said = config_of(_FIELDS, spec) | own.get(_LOCAL, {}) | TIED
+    return said | {"layer_types": kinds, "rope_parameters": turned}
 
 
 def modernbert_encoder(depth: int, dim: int, heads: int, hidden: int, vocab: int, attention_dropout: float) -> Spec:
     """A ModernBERT encoder of any shape: a global layer, then two local ones, and so on."""
     sizes = dict(zip((field.key for field in SHAPE), (vocab, dim, depth, heads, hidden), strict=True))
     return _spec(sizes | {"attention_dropout": attention_dropout})
-
-
-_ROWS: list[Row] = [
-    ("encoder.embedding.table.weight", "embeddings.tok_embeddings.weight"),
-    *each("encoder.", "", {"embedding.norm": "embeddings.norm", "norm": "final_norm"}),
-    *layer_rows("layers.{i}.", "attn.Wqkv attn.Wqkv attn.Wqkv attn.Wo attn_norm", "mlp.Wi mlp.Wi mlp.Wo mlp_norm"),
-]
 
 
 def _class(base: Spec, where: str, rows: list[Row], *own: Field) -> Stock:
@@ -97,9 +79,13 @@ def _class(base: Spec, where: str, rows: list[Row], *own: Field) -> Stock:
     return told(base, [*each(f"head.{where}", "head.", {"dense": "dense", "norm": "norm"}), *rows], [*between, *own])
 
 
+_ROWS: list[Row] = [
+    ("encoder.embedding.table.weight", "embeddings.tok_embeddings.weight"),
+    *each("encoder.", "", {"embedding.norm": "embeddings.norm", "norm": "final_norm"}),
+    *layer_rows("layers.{i}.", "attn.Wqkv attn.Wqkv attn.Wqkv attn.Wo attn_norm", "mlp.Wi mlp.Wi mlp.Wo mlp_norm"),
+]
 _DENSE, _OUT = ffn("dense", norm=_LN), both("head.out", "classifier")
-_DROPOUT = at("classifier_dropout", "dropout", usual=0.0, turn=NUMBER)
-_POOLS = fields.named({"cls": pools("first"), "mean": pools("mean")}, "mean")
+_POOLS = named({"cls": pools("first"), "mean": pools("mean")}, "mean")
 _POOL = at("classifier_pooling", "pool.pool", usual="cls", turn=_POOLS)
 _POOLED = heads("linear", pool=pools("transformed", transform=_DENSE))
 _DECODER = at("decoder_bias", "out_bias", usual=True)
@@ -112,9 +98,9 @@ FAMILY = Family(
     stocks={
         "Model": NO_HEAD,
         "ForMaskedLM": _class(heads("masked_lm", norm=_LN), "", [("head.bias", "decoder.bias")], _DECODER),
-        **sequences(_class(_POOLED, "pool.transform.", _OUT, _DROPOUT, _POOL)),
-        "ForTokenClassification": _class(heads("token", transform=_DENSE), "transform.", _OUT, _DROPOUT),
-        "ForQuestionAnswering": _class(heads("span", transform=_DENSE), "transform.", _OUT, _DROPOUT),
+        **sequences(_class(_POOLED, "pool.transform.", _OUT, DROPOUT, _POOL)),
+        "ForTokenClassification": _class(heads("token", transform=_DENSE), "transform.", _OUT, DROPOUT),
+        "ForQuestionAnswering": _class(heads("span", transform=_DENSE), "transform.", _OUT, DROPOUT),
     },
     unused=("decoder.weight", "rotary_emb"),
 )

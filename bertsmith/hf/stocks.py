@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from bertsmith.head import head as heads
 from bertsmith.hf import Config, Row, Stock, act_back, act_of, both
-from bertsmith.hf.fields import Field, config_of, spec_of
+from bertsmith.hf.fields import NUMBER, Field, at, config_of, spec_of
 from bertsmith.norm import norm
 from bertsmith.pool import pool as pools
 from bertsmith.spec import Spec
@@ -20,6 +20,7 @@ SUMMARY: Config = {
 SUMMED = {("first", True): "bert", ("last", True): "last", ("first", False): "first", ("last", False): "final"}
 
 
+DROPOUT = at("classifier_dropout", "dropout", usual=0.0, turn=NUMBER)
 NO_HEAD = Stock(lambda config: None)
 SPANS = Stock(lambda config: heads("span"), both("head.out", "qa_outputs"))
 REPLACED = Stock(
@@ -103,8 +104,11 @@ def sequences(classifier: Stock) -> dict[str, Stock]:
     return {"ForSequenceClassification": classifier, "ForMultipleChoice": as_choice(classifier)}
 
 
-def with_pairs(masked_lm: Stock, pooled: Stock, rows: Sequence[Row]) -> Stock:
-    """Pre-training: the masked-LM head of one class, and a classifier of pairs with the pool and the dropout of another."""
+def with_pairs(masked_lm: Stock, pooled: Stock, pairs: str) -> Stock:
+    """Pre-training: the masked-LM head of one class, and a classifier of pairs with the pool and the dropout of another.
+
+    `pairs`: theirs, the linear layer of that classifier.
+    """
 
     def head(config: Config) -> Spec | None:
         one = pooled.head(config)
@@ -112,6 +116,11 @@ def with_pairs(masked_lm: Stock, pooled: Stock, rows: Sequence[Row]) -> Stock:
             return None
         said = {name: one.args[name] for name in ("pool", "dropout") if name in one.args}
         return heads("lm_with_pairs", masked_lm=masked_lm.head(config), **said)
+
+    def rows(config: Config) -> list[Row]:
+        words = [(str(row[0]).replace("head", "head.masked_lm", 1), *row[1:]) for row in masked_lm.table(config)]
+        pool = [row for row in pooled.table(config) if str(row[0]).startswith("head.pool.")]
+        return [*words, *pool, *both("head.next", pairs)]  # type: ignore[list-item]
 
     return Stock(head, rows, lambda made: masked_lm.config(made.get("masked_lm")) | pooled.config(made))
 

@@ -8,12 +8,11 @@ questions among them): save the encoder alone (`T5EncoderModel`).
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.hf import Config, Family, Row, act_back, act_of, both
-from bertsmith.hf.fields import NUMBER, TIED, at, config_of, shape, spec_of, stack
-from bertsmith.hf.stocks import NO_HEAD, told
+from bertsmith.hf.fields import TIED, at, config_of, pre_norm, shape, spec_of
+from bertsmith.hf.stocks import DROPOUT, NO_HEAD, told
 from bertsmith.mixer import mixer
 from bertsmith.norm import norm
 from bertsmith.position import position
-from bertsmith.residual import residual
 from bertsmith.spec import Spec
 
 GATED_GELU = "gated-gelu"  # theirs for a gate with the tanh form of GELU
@@ -28,9 +27,8 @@ def _gate(config: Config) -> tuple[str, str]:
     return ("glu" if first else "mlp"), act_of("gelu_new" if said == GATED_GELU else act)
 
 
-_RMS = norm("rms")
 _MIXER = mixer("attention", position=position("t5_buckets"), bias=False, out_bias=False, scale=1.0)
-_BASE = stack(_MIXER, ffn("mlp", hidden=2048), residual("pre", norm=_RMS), None, first=norm("none"), last=_RMS)
+_BASE = pre_norm(_MIXER, ffn("mlp", hidden=2048), norm("rms"))
 _DROPS = ["embedding", *(f"blocks.0.{part}" for part in ("mixer", "ffn", "residual"))]
 _FIELDS = [
     *shape("vocab_size d_model num_layers num_heads d_ff"),
@@ -75,7 +73,6 @@ def rows(config: Config) -> list[Row]:
     ]
 
 
-_DROPOUT = at("classifier_dropout", "dropout", usual=0.0, turn=NUMBER)
 FAMILY = Family(
     types={"t5": "T5", "mt5": "MT5", "umt5": "UMT5"},
     prefix="transformer.",
@@ -84,7 +81,7 @@ FAMILY = Family(
     rows=rows,
     stocks={
         "EncoderModel": NO_HEAD,
-        "ForTokenClassification": told(heads("token"), both("head.out", "classifier"), [_DROPOUT]),
+        "ForTokenClassification": told(heads("token"), both("head.out", "classifier"), [DROPOUT]),
     },
     unused=("encoder.embed_tokens.",),
 )
