@@ -8,6 +8,7 @@ arXiv:2106.09685, section 4.1); biases alone are rank 0. Texts of many adapters 
 from dataclasses import dataclass, fields
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from bertsmith import native
 from bertsmith.engine.plan import NAMES, Layer, Matrix, Norm, Plan, Unsupported, padded
@@ -35,6 +36,11 @@ def added(ours: Plan, theirs: Plan, lanes: int) -> dict[tuple[int, int], Added]:
     for name in ("word", "place", "kind", "norm", "project", "last"):
         if not _same(getattr(ours, name), getattr(theirs, name)):
             raise Unsupported(f"an embedding or a last norm of its own ({name})")
+    with threadpool_limits(1, "blas"):  # matrices are small: threads that find the processor busy wait a hundred times as long
+        return _products(ours, theirs, lanes)
+
+
+def _products(ours: Plan, theirs: Plan, lanes: int) -> dict[tuple[int, int], Added]:
     found: dict[tuple[int, int], Added] = {}
     for i, (mine, their) in enumerate(zip(ours.layers, theirs.layers, strict=True)):
         for one in fields(Layer):
