@@ -7,6 +7,8 @@ import importlib
 import json
 import pkgutil
 import shutil
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import families
 import pytest
@@ -24,7 +26,7 @@ from bertsmith.engine import by_torch
 from bertsmith.layout import Layout
 from bertsmith.linear import load_tensors, tensors
 from bertsmith.model import Bundle, Model
-from bertsmith.spec import from_plain
+from bertsmith.spec import Spec, from_plain
 from bertsmith.tags import to_spans
 from bertsmith.task import task as tasks
 
@@ -36,14 +38,20 @@ MODULES = {m.name: importlib.import_module(f"families.{m.name}") for m in pkguti
 ALL = [c for m in MODULES.values() for c in m.CASES]
 BARE = [c for c in ALL if c.stock.endswith("Model")]
 FIRST = [pytest.param(c, id=str(c)) for c in BARE]
+# of a family's forms the first one, where a test takes a second for each; the slow tests have all
+LEADS = [next(c for c in m.CASES if c in BARE) for m in MODULES.values()]
+
+
+def config_of(case, dropout=0.0):
+    fields = case.sizes | {name: dropout * (1 + i / 4) for i, name in enumerate(case.dropouts)} | case.fields
+    config = getattr(transformers, case.config)(**fields)
+    config._attn_implementation = "eager"
+    return config
 
 
 def reference(case, dropout=0.0):
     torch.manual_seed(0)
-    fields = case.sizes | {name: dropout * (1 + i / 4) for i, name in enumerate(case.dropouts)} | case.fields
-    config = getattr(transformers, case.config)(**fields)
-    config._attn_implementation = "eager"
-    model = getattr(transformers, case.stock)(config)
+    model = getattr(transformers, case.stock)(config_of(case, dropout))
     g = torch.Generator().manual_seed(1)
     for p in model.parameters():  # biases and norms away from 0 and 1, or their places could be exchanged unseen
         p.data += 0.05 * torch.randn(p.shape, generator=g)
@@ -61,6 +69,28 @@ def ours(theirs, case, folder):
     bundle = Bundle(encoder, head.build(encoder, LABELS) if head else None)
     load_tensors(bundle, held)
     return bundle.train(theirs.training), spec, head
+
+
+class Opened(NamedTuple):
+    theirs: Any
+    folder: Path  # what they save
+    bundle: Bundle
+    spec: Spec
+    head: Spec | None
+
+
+@pytest.fixture(scope="session")
+def opened(tmp_path_factory):
+    """case -> the reference and our bundle of what it saves, in evaluation: made once, and left as they are."""
+    made = {}
+
+    def get(case):
+        if id(case) not in made:
+            theirs, folder = reference(case).eval(), tmp_path_factory.mktemp("theirs")
+            made[id(case)] = Opened(theirs, folder, *ours(theirs, case, folder))
+        return made[id(case)]
+
+    return get
 
 
 def batch(case, padding=True):
@@ -84,8 +114,8 @@ def batch(case, padding=True):
 
 
 @pytest.mark.parametrize("case", FIRST)
-def test_products_in_bf16_come_out_near(case, tmp_path):
-    encoder = ours(reference(case).eval(), case, tmp_path)[0].encoder
+def test_products_in_bf16_come_out_near(case, opened):
+    encoder = opened(case).bundle.encoder
     _, token_BT, layout = batch(case)
     with torch.inference_mode():
         want = encoder(token_BT, layout)[layout.real_BT].flatten()
@@ -168,7 +198,7 @@ def usual(case):
 ])  # fmt: skip
 def test_outputs_and_every_gradient(case, padding, tmp_path):
     theirs = reference(case).train()
-    bundle, spec, _ = ours(theirs, case, tmp_path)
+    bundle, _, _ = ours(theirs, case, tmp_path)
     found = pairs(case, theirs, bundle, padding)
     g = torch.Generator().manual_seed(1)
     total_a = total_b = torch.zeros(())
@@ -205,19 +235,18 @@ def test_seeded_dropout(case, tmp_path):
 
 
 @pytest.mark.parametrize("case, remembers", [
-    pytest.param(c, r, id=f"{c}-{'same' if r else 'computed'}", marks=pytest.mark.slow if r and c not in BARE else [])
+    pytest.param(c, r, id=f"{c}-{'same' if r else 'computed'}", marks=pytest.mark.slow if r and c not in LEADS else [])
     for c in ALL for r in (True, False)
 ])  # fmt: skip
-def test_weights_and_config_there_and_back(case, remembers, tmp_path):
+def test_weights_and_config_there_and_back(case, remembers, opened, tmp_path):
     """Bit for bit; "computed": the config is made of our spec alone and opens in `transformers` with the same outputs."""
-    theirs = reference(case).eval()
-    bundle, spec, head = ours(theirs, case, tmp_path / "theirs")
-    before = json.loads((tmp_path / "theirs/config.json").read_text())
+    theirs, folder, bundle, spec, head = opened(case)
+    before = json.loads((folder / "config.json").read_text())
     labels = [f"LABEL_{i}" for i in range(LABELS)] if head and head.kind in ("linear", "token") else []
     words = tokenizer(VOCAB, pad=before.get("pad_token_id") or 0)
     model = Model(spec, bundle, words, head, labels=labels, origin=before if remembers else None)
     model.save(tmp_path / "ours", stock=before["model_type"])
-    a, b = (load_file(tmp_path / d / "model.safetensors") for d in ("theirs", "ours"))
+    a, b = (load_file(d / "model.safetensors") for d in (folder, tmp_path / "ours"))
     unused = hf.family_of(before).unused
     assert b.keys() <= a.keys() and all(any(u in k for u in (*unused, "pooler.")) for k in a.keys() - b.keys())
     assert all(torch.equal(a[k], b[k]) for k in b)
@@ -235,13 +264,13 @@ def test_weights_and_config_there_and_back(case, remembers, tmp_path):
     given, _, layout = batch(case)
     x, y = (m.eval()(**given)[0] for m in (theirs, again))
     torch.testing.assert_close(x, y, rtol=0, atol=1e-6)
-    opened = bertsmith.load(tmp_path / "ours")
-    assert opened.spec == spec and opened.head_spec == head
+    back = bertsmith.load(tmp_path / "ours")
+    assert back.spec == spec and back.head_spec == head
 
 
 @pytest.mark.parametrize("case", FIRST)
-def test_packed_equals_padded(case, tmp_path):
-    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
+def test_packed_equals_padded(case, opened):
+    bundle = opened(case).bundle
     if not case.packs:
         assert any(vars(type(m)).get("crosses") for m in bundle.modules()), "it must say that it crosses documents"
         return
@@ -267,13 +296,14 @@ class _Whole(torch.nn.Module):
         return self.encoder(token_BT, layout)
 
 
-@pytest.mark.parametrize("case", FIRST)
-def test_compiles_whole(case, tmp_path):
+@pytest.mark.parametrize(
+    "case", [pytest.param(c, id=str(c), marks=[] if c in LEADS else pytest.mark.slow) for c in BARE]
+)
+def test_compiles_whole(case, opened):
     if case.no_compile:
         pytest.skip(case.no_compile)
-    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
     _, token_BT, layout = batch(case)
-    whole = _Whole(bundle.encoder, layout.extra)
+    whole = _Whole(opened(case).bundle.encoder, layout.extra)
     given = (token_BT, layout.real_BT.long(), *layout.extra.values())
     torch._dynamo.reset()
     with torch.no_grad():
@@ -284,10 +314,9 @@ def test_compiles_whole(case, tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="inductor needs a C++ compiler")
 @pytest.mark.parametrize("case", [c for c in BARE if c.stock in ("BertModel", "ModernBertModel")], ids=str)
-def test_inductor_gives_the_same(case, tmp_path):
-    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
+def test_inductor_gives_the_same(case, opened):
     _, token_BT, layout = batch(case)
-    whole, given = _Whole(bundle.encoder, {}), (token_BT, layout.real_BT.long())
+    whole, given = _Whole(opened(case).bundle.encoder, {}), (token_BT, layout.real_BT.long())
     torch._dynamo.reset()
     with torch.no_grad():
         got, want = torch.compile(whole, fullgraph=True)(*given), whole(*given)
@@ -295,14 +324,14 @@ def test_inductor_gives_the_same(case, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "case", [pytest.param(c, id=str(c), marks=[pytest.mark.slow] if c.slow_export else []) for c in BARE]
+    "case",
+    [pytest.param(c, id=str(c), marks=[] if c in LEADS and not c.slow_export else pytest.mark.slow) for c in BARE],
 )
-def test_is_exported_with_batch_and_length_open(case, tmp_path):
+def test_is_exported_with_batch_and_length_open(case, opened):
     if case.no_export:
         pytest.skip(case.no_export)
-    bundle, _, _ = ours(reference(case).eval(), case, tmp_path)
     _, token_BT, layout = batch(case)
-    whole = _Whole(bundle.encoder, layout.extra)
+    whole = _Whole(opened(case).bundle.encoder, layout.extra)
     given = (token_BT, layout.real_BT.long(), *layout.extra.values())
     rows, length = torch.export.Dim("rows", min=1, max=64), torch.export.Dim("length", min=2, max=32)
     shape = {0: rows, 1: length}
@@ -326,9 +355,9 @@ def test_what_we_do_not_have_is_refused_by_name(config, fields, says):
 @pytest.mark.parametrize(
     "name, path, value, says", [(n, *x) for n, m in MODULES.items() for x in m.CANNOT_HOLD], ids=lambda x: str(x)[:30]
 )
-def test_what_the_other_format_cannot_hold_is_refused_by_name(name, path, value, says, tmp_path):
+def test_what_the_other_format_cannot_hold_is_refused_by_name(name, path, value, says):
     case = MODULES[name].CASES[0]
-    config = reference(case).config.to_dict()
+    config = config_of(case).to_dict()
     spec = hf.family_of(config).spec(config)
     with pytest.raises(ValueError, match=says):
         hf.to_stock(spec.replace(path, from_plain(value)), None, config["model_type"])

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ def held_elsewhere(lock: Path) -> Iterator[subprocess.Popen]:
         other.kill()
 
 
+@cache
 def example(room: str, kind: str) -> Spec:
     """The Spec of a kind with its `example` as required settings."""
     required = vars(find_slot(room).load(kind)).get("example", {})
@@ -54,6 +56,7 @@ def kinds(*wanted: str) -> list[tuple[str, str]]:
     return [(room, kind) for room in wanted or rooms() for kind in find_slot(room).kinds()]
 
 
+@cache
 def encoder_spec(room: str = "", kind: str = "") -> Spec:
     """The toy encoder, post-norm BERT with token types, with one kind in its place."""
     if room == "encoder":
