@@ -21,11 +21,11 @@ from bertsmith.cost import step_flops
 from bertsmith.doctor import matmul_rate, threads
 from bertsmith.draw import numpy_rng
 from bertsmith.hf.bert import bert_encoder
-from bertsmith.hf.modernbert import modernbert_encoder
 from bertsmith.layout import Layout
 from bertsmith.learner import build
 from bertsmith.masking import masking
 from bertsmith.objective import objective
+from bertsmith.recipes.modern import modernbert_encoder
 from bertsmith.spec import Spec
 
 TOKENS = 4096

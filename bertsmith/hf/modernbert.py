@@ -62,12 +62,6 @@ def _config(spec: Spec) -> Config:
     return said | {"layer_types": kinds, "rope_parameters": turned}
 
 
-def modernbert_encoder(depth: int, dim: int, heads: int, hidden: int, vocab: int, attention_dropout: float) -> Spec:
-    """A ModernBERT encoder of any shape: a global layer, then two local ones, and so on."""
-    sizes = dict(zip((field.key for field in SHAPE), (vocab, dim, depth, heads, hidden), strict=True))
-    return _spec(sizes | {"attention_dropout": attention_dropout})
-
-
 def _class(base: Spec, where: str, rows: list[Row], *own: Field) -> Stock:
     """All its heads have a layer, an activation and a norm before the logits; `where` they stand in ours."""
     between = [

@@ -20,7 +20,7 @@ from bertsmith.encoder import encoder
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.hf.bert import bert_encoder
-from bertsmith.hf.modernbert import modernbert_encoder
+from bertsmith.hf.modernbert import FAMILY
 from bertsmith.init import init
 from bertsmith.masking import masking
 from bertsmith.mixer import mixer
@@ -65,6 +65,12 @@ def _run(
         clip=clip,
     )
     return Run(encoder=encoder, stages=[stage], seed=seed)
+
+
+def modernbert_encoder(depth: int, dim: int, heads: int, hidden: int, vocab: int, attention_dropout: float) -> Spec:
+    """A ModernBERT encoder of any shape: a global layer, then two local ones, and so on."""
+    shape = {"num_hidden_layers": depth, "hidden_size": dim, "num_attention_heads": heads, "intermediate_size": hidden}
+    return FAMILY.spec(shape | {"vocab_size": vocab, "attention_dropout": attention_dropout})
 
 
 def _modernbert(
