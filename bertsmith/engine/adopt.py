@@ -36,7 +36,9 @@ def added(ours: Plan, theirs: Plan, lanes: int) -> dict[tuple[int, int], Added]:
     for name in ("word", "place", "kind", "norm", "project", "last"):
         if not _same(getattr(ours, name), getattr(theirs, name)):
             raise Unsupported(f"an embedding or a last norm of its own ({name})")
-    with threadpool_limits(1, "blas"):  # matrices are small: threads that find the processor busy wait a hundred times as long
+    with threadpool_limits(
+        1, "blas"
+    ):  # matrices are small: threads that find the processor busy wait a hundred times as long
         return _products(ours, theirs, lanes)
 
 
