@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from tokenizers import Encoding, Tokenizer
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from bertsmith.jieba import from_text, to_text
 from bertsmith.layout import Layout
+from bertsmith.wordpiece import Compiled, compiled
 
 OnLong = Literal["truncate", "error"]
 LONG = ("head", "tail", "head+tail", "pieces")
 
 
 _COPIES: WeakKeyDictionary[Tokenizer, dict[tuple[int, int, str, str], Tokenizer]] = WeakKeyDictionary()
+_COMPILED: WeakKeyDictionary[Tokenizer, dict[int, Compiled | None]] = WeakKeyDictionary()  # by how many tokens it has
 
 
 def cutter(
@@ -64,6 +67,46 @@ class Row:
         return sum(map(len, self.codes))
 
 
+@dataclass(frozen=True)
+class Flat:
+    """Texts as their ids, one after the other: what an encoder reads, and nothing else that a tokenizer knows of them.
+
+    Attributes:
+        ids: int32 [tokens]. types: int32 [tokens], or None for all 0.
+        starts: int32 [texts + 1], where each text begins, and the end.
+    """
+
+    ids: np.ndarray
+    types: np.ndarray | None
+    starts: np.ndarray
+
+    @classmethod
+    def of(cls, codes: Sequence[Encoding]) -> "Flat":
+        starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
+        ids, types = (
+            np.fromiter((x for code in codes for x in of(code)), np.int32, starts[-1])
+            for of in (lambda code: code.ids, lambda code: code.type_ids)
+        )
+        return cls(ids, types, starts)
+
+    def __len__(self) -> int:
+        return len(self.starts) - 1
+
+    def batches(self, pad: int, places: int) -> Iterator[tuple[list[int], Tensor, Layout]]:
+        """As `batches`, of texts."""
+        lengths = np.diff(self.starts).tolist()
+        for now in groups(lengths, places):
+            B, T = len(now), max(1, *(lengths[i] for i in now))
+            token_BT = torch.full((B, T), pad)
+            real_BT, type_BT = (torch.zeros(B, T, dtype=torch.long) for _ in range(2))
+            for b, i in enumerate(now):
+                here = slice(self.starts[i], self.starts[i + 1])
+                token_BT[b, : lengths[i]], real_BT[b, : lengths[i]] = torch.from_numpy(self.ids[here]), 1
+                if self.types is not None:
+                    type_BT[b, : lengths[i]] = torch.from_numpy(self.types[here])
+            yield now, token_BT, Layout.padded(real_BT, type_BT, whole=all(lengths[i] == T for i in now))
+
+
 class Coder:
     """A tokenizer with the longest row that is wanted, and what is done with longer texts.
 
@@ -90,23 +133,54 @@ class Coder:
         """
         rows = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         coded = self.tokenizer.encode_batch(rows)
-        long = [i for i, e in enumerate(coded) if len(e) > self.max_length]
-        self.seen += sum(map(len, coded))
+        long = self._count([*map(len, coded)])
         if long and pairs is not None and self.long != "head":
             raise ValueError(f"long={self.long!r} is for single texts; of pairs the heads are kept")
-        self.cut += len(long)
-        self.lost += sum(len(coded[i]) - self.max_length for i in long)
-        if long and self.on_long == "error":
-            raise ValueError(
-                f"text {long[0]} has {len(coded[long[0]])} tokens, more than {self.max_length}: cut it, or "
-                "on_long='truncate'"
-            )
         if long:
             shorter = cutter(self.tokenizer, self.max_length, direction="left" if self.long == "tail" else "right")
             kept = [self._ends(texts[i]) if self.long == "head+tail" else rows[i] for i in long]
             for i, e in zip(long, shorter.encode_batch(kept), strict=True):
                 coded[i] = e
         return coded
+
+    def flat(self, texts: Sequence[str], threads: int = 1) -> Flat:
+        """The ids of `encode`, one after the other; by the kernel, on so many threads, where it knows the vocabulary."""
+        quick, most = self._compiled(), self.max_length
+        if quick is None or self.long != "head" or most <= quick.specials:
+            return Flat.of(self.encode(texts))
+        ids, starts, whole = quick(texts, most, threads)
+        other = np.flatnonzero(whole < 0).tolist()
+        if not other:
+            self._count(whole.tolist())
+            return Flat(ids, None, starts)
+        odd = [texts[i] for i in other]
+        whole[other] = [*map(len, self.tokenizer.encode_batch(odd))]
+        self._count(whole.tolist())
+        rest = dict(zip(other, cutter(self.tokenizer, most).encode_batch(odd), strict=True))
+        parts = [rest[i].ids if i in rest else ids[starts[i] : starts[i + 1]] for i in range(len(texts))]
+        return Flat(np.concatenate(parts).astype(np.int32), None, np.cumsum([0, *map(len, parts)]).astype(np.int32))
+
+    def _compiled(self) -> Compiled | None:
+        made, size = _COMPILED.setdefault(self.tokenizer, {}), self.tokenizer.get_vocab_size()
+        if size not in made:
+            made[size] = compiled(self.tokenizer)
+        return made[size]
+
+    def _count(self, lengths: list[int]) -> list[int]:
+        """The numbers of those that are too long, all being counted. ValueError if there shall be none."""
+        long = (
+            [i for i, n in enumerate(lengths) if n > self.max_length]
+            if lengths and max(lengths) > self.max_length
+            else []
+        )
+        self.seen += sum(lengths)
+        self.cut += len(long)
+        self.lost += sum(lengths[i] - self.max_length for i in long)
+        if long and self.on_long == "error":
+            raise ValueError(
+                f"text {long[0]} has {lengths[long[0]]} tokens, more than {self.max_length}: cut it, or on_long='truncate'"
+            )
+        return long
 
     def documents(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[Encoding]]:
         """The documents of each text's row: one, or with `long="pieces"` as many as it has pieces."""
@@ -172,13 +246,19 @@ def collate(rows: Sequence[Row], pad: int) -> tuple[Tensor, Layout]:
 
 def batches(rows: Sequence[Row], pad: int, places: int) -> Iterator[tuple[list[int], Tensor, Layout]]:
     """(numbers of the rows, token_BT, layout): rows of like lengths, at most `places` of them with padding."""
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
+    for now in groups([*map(len, rows)], places):
+        yield now, *collate([rows[i] for i in now], pad)
+
+
+def groups(lengths: list[int], places: int) -> Iterator[list[int]]:
+    """Numbers of rows of like lengths, the shortest first, at most `places` of tokens and padding."""
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
     while order:
         take = 1
-        while take < len(order) and (take + 1) * len(rows[order[take]]) <= places:
+        while take < len(order) and (take + 1) * lengths[order[take]] <= places:
             take += 1
         now, order = order[:take], order[take:]
-        yield now, *collate([rows[i] for i in now], pad)
+        yield now
 
 
 def by_row(logits: Tensor, rows: Sequence[Row], each: str) -> list[Tensor]:

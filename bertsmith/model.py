@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from bertsmith import hf
 from bertsmith.checkpoint import Trained
-from bertsmith.coding import Coder, OnLong, Row, batches, by_row
+from bertsmith.coding import Coder, Flat, OnLong, Row, batches, by_row
+from bertsmith.doctor import threads
 from bertsmith.encoder import Encoder
 from bertsmith.engine import Engine, Precision
 from bertsmith.files import write_atomic
@@ -234,25 +235,22 @@ class Model:
         out = np.zeros((len(rows), self.encoder.dim), dtype=np.float32)
         coder = self.coder(max_length, on_long)
         for begin in range(0, len(rows), SLICE):
-            out[begin : begin + SLICE] = self.pooled(coder.encode(rows[begin : begin + SLICE]), kind, precision)
+            flat = coder.flat(rows[begin : begin + SLICE], 1 if alone else threads())
+            out[begin : begin + SLICE] = self.pooled(flat, kind, precision)
         self.cut = coder.cut
         if normalize:
             out = unit(out)
         return out[0] if alone else out
 
     @torch.inference_mode()
-    def pooled(self, codes: Sequence[Encoding], pooling: str, precision: Precision = "default") -> np.ndarray:
+    def pooled(self, texts: Flat, pooling: str, precision: Precision = "default") -> np.ndarray:
         """float32 [N, D] of texts that are tokenized, none longer than the model reads."""
-        starts = np.cumsum([0, *map(len, codes)]).astype(np.int32)
-        ids, types = (
-            np.fromiter((x for code in codes for x in of(code)), np.int32, starts[-1])
-            for of in (lambda code: code.ids, lambda code: code.type_ids)
-        )
-        if (found := self.engine.pooled(ids, starts, pooling, precision, types)) is not None:
+        if (found := self.engine.pooled(texts.ids, texts.starts, pooling, precision, texts.types)) is not None:
             return found
         method = pools(pooling).build(self.encoder.dim)
-        out = np.zeros((len(codes), self.encoder.dim), np.float32)
-        for index, token_BT, layout in self.batches([Row(i, [code]) for i, code in enumerate(codes)]):
+        out = np.zeros((len(texts), self.encoder.dim), np.float32)
+        for index, token_BT, layout in texts.batches(special_ids(self.tokenizer, ("pad",))["pad"], BATCH_TOKENS):
+            token_BT, layout = token_BT.to(self.device), layout.to(self.device)
             out[index] = method(self.engine.states(token_BT, layout, precision), layout).float().cpu().numpy()
         return out
 

@@ -14,10 +14,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from tokenizers import Encoding
 
 from bertsmith.bulk.shards import Form
 from bertsmith.bulk.source import Row, Source
+from bertsmith.coding import Flat
 from bertsmith.engine import Precision
 from bertsmith.model import SLICE, Model, unit
 
@@ -40,7 +40,7 @@ class Slice:
 
     Attributes:
         numbers: of the rows. kept: their columns. full_N: whether they have a text.
-        codes: of those that have one. cut: how many of these were too long.
+        texts: of those that have one. cut: how many of these were too long.
         tokenizing: seconds that it took. waited: seconds that the encoder stood still for it.
     """
 
@@ -48,7 +48,7 @@ class Slice:
     numbers: list[int]
     kept: list[Row]
     full_N: np.ndarray
-    codes: list[Encoding]
+    texts: Flat
     cut: int
     tokenizing: float
     waited: float = 0.0
@@ -85,7 +85,7 @@ class Worker:
                 for one in slices:
                     put(one.numbers, one.kept, one.full_N, self._vectors(one))
                     done.rows += len(one.numbers)
-                    done.empty += len(one.numbers) - len(one.codes)
+                    done.empty += len(one.numbers) - len(one.texts)
                     done.cut += one.cut
                     done.tokenizing += one.tokenizing
                     done.waited += one.waited
@@ -112,14 +112,14 @@ class Worker:
         numbers, kept, texts = map(list, zip(*held, strict=True))
         full = [bool(text.strip()) for text in texts]
         begin, coder = perf_counter(), self.model.coder(self.how.max_length)
-        codes = coder.encode([text for text, there in zip(texts, full, strict=True) if there])
-        return Slice(shard, numbers, kept, np.array(full), codes, coder.cut, perf_counter() - begin)
+        texts = coder.flat([text for text, there in zip(texts, full, strict=True) if there])
+        return Slice(shard, numbers, kept, np.array(full), texts, coder.cut, perf_counter() - begin)
 
     def _vectors(self, one: Slice) -> np.ndarray:
         """float32 [N, D]; zeros for a row without a text."""
         vector_ND = np.zeros((len(one.numbers), self.form.dim), np.float32)
-        if one.codes:
-            found_ND = self.model.pooled(one.codes, self.how.pooling, self.how.precision)
+        if len(one.texts):
+            found_ND = self.model.pooled(one.texts, self.how.pooling, self.how.precision)
             vector_ND[one.full_N] = unit(found_ND) if self.how.normalize else found_ND
         return vector_ND
 

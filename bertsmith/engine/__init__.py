@@ -44,6 +44,7 @@ PROMISE = 0.9999  # cosine to fp32, of every text
 FEW = 24  # probes for what is decided at every start
 MARGIN = 0.5  # of what is left to 1, for texts that were not measured
 FAST = 0.999, 0.997  # mean cosine, and that of the worst hundredth of texts
+VERSION = operator.attrgetter("_version")  # of a tensor: how often it was written to
 POOLINGS = {"mean": native.MEAN, "first": native.FIRST}
 
 Texts = Callable[[], list[list[int]]]
@@ -362,7 +363,7 @@ class _Watch:
         self.places, self.versions = self._state()
 
     def _state(self) -> tuple[list[int], list[int]]:
-        return [t.data_ptr() for t in self.tensors], [t._version for t in self.counting]
+        return list(map(Tensor.data_ptr, self.tensors)), list(map(VERSION, self.counting))
 
     def same(self) -> bool:
         if any(self.empty) or sum(map(len, self.full)) != len(self.held):

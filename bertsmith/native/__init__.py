@@ -1,6 +1,7 @@
 """The compiled encoder: which library there is, what runs here, and how its C functions are called.
 
-Known to `engine` alone. The sources beside this file say how it works: encoder.cpp first.
+Known to `engine` alone, but for `words`, which is for tokenizers. The sources beside this file say how it works:
+encoder.cpp first.
 """
 
 import ctypes
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 LIBRARY = Path(__file__).parent / "_kernel.so"
-ABI = 3  # what the library's functions are given: entry.cpp has the same number
+ABI = 4  # what the library's functions are given: entry.cpp has the same number
 INT8, BF16, FP32 = 0, 1, 2
 KINDS = {"int8": INT8, "bf16": BF16, "fp32": FP32}
 STATES, MEAN, FIRST = 0, 1, 2
@@ -109,17 +110,17 @@ class Handle:
     def __init__(self, isa: Isa, dim: int, embedding: EmbeddingWeights, keep: Sequence[np.ndarray]):
         self.lib, self.dim, self.keep, self.pointer = library(), dim, list(keep), c_void_p()
         assert self.lib is not None
-        self._do(self.lib.bs_new(isa.handle, dim, byref(embedding), byref(self.pointer)))
+        check(self.lib.bs_new(isa.handle, dim, byref(embedding), byref(self.pointer)))
 
     def add(self, layer: LayerWeights) -> None:
-        self._do(self.lib.bs_add(self.pointer, byref(layer)))  # type: ignore[union-attr]
+        check(self.lib.bs_add(self.pointer, byref(layer)))  # type: ignore[union-attr]
 
     def finish(self, norm: NormWeights) -> None:
-        self._do(self.lib.bs_finish(self.pointer, byref(norm)))  # type: ignore[union-attr]
+        check(self.lib.bs_finish(self.pointer, byref(norm)))  # type: ignore[union-attr]
 
     def adapt(self, adapter: int, layer: int, product: int, narrow: LinearWeights, widen: LinearWeights) -> None:
         """From now on texts of this adapter get widen (narrow x) as well, at one of a layer's four products."""
-        self._do(self.lib.bs_adapt(self.pointer, adapter, layer, product, byref(narrow), byref(widen)))  # type: ignore[union-attr]
+        check(self.lib.bs_adapt(self.pointer, adapter, layer, product, byref(narrow), byref(widen)))  # type: ignore[union-attr]
 
     def run(
         self,
@@ -142,16 +143,18 @@ class Handle:
         if len(ids):
             given = (address(ids), address(types), address(starts), address(adapters))
             done = self.lib.bs_run(self.pointer, *given, len(starts) - 1, pooling, threads, address(out))  # type: ignore[union-attr]
-            self._do(done)
+            check(done)
         return out
-
-    def _do(self, failed: int) -> None:
-        if failed:
-            raise RuntimeError(f"the compiled encoder: {self.lib.bs_error().decode()}")  # type: ignore[union-attr]
 
     def __del__(self) -> None:
         if self.lib is not None and self.pointer:
             self.lib.bs_delete(self.pointer)
+
+
+def check(failed: int) -> None:
+    """Raise RuntimeError with what the library says, if a call of it failed."""
+    if failed:
+        raise RuntimeError(f"the compiled encoder: {library().bs_error().decode()}")  # type: ignore[union-attr]
 
 
 def address(array: np.ndarray | None) -> int | None:

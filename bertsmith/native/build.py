@@ -53,7 +53,7 @@ def build(folder: Path, extra: tuple[str, ...] = ()) -> Path:
         raise RuntimeError(f"the kernel is for x86-64 on Linux; this is {platform.machine()} on {sys.platform}")
     command = compiler()
     with tempfile.TemporaryDirectory() as work:
-        jobs = [("entry.cpp", "entry", [])]
+        jobs = [(f"{name}.cpp", name, []) for name in ("entry", "words")]
         jobs += [("encoder.cpp", isa, [*flags, f"-DBS_ISA={isa}", f'-DBS_NAME="{isa}"']) for isa, flags in SETS.items()]
         jobs += [
             (f"{name}.cpp", name, [*SETS[STEP], "-maes", f"-DBS_ISA={STEP}"]) for name in ("step", "embed", "update")

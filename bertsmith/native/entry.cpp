@@ -7,6 +7,7 @@
 
 #include "encoder.h"
 #include "step.h"
+#include "words.h"
 
 namespace avx2 {
 extern const bertsmith::Isa isa;
@@ -78,7 +79,7 @@ int guarded(F f) {
 extern "C" {
 
 // A number that changes with what these functions are given: native/__init__.py has the same.
-BS_API int bs_abi() { return 3; }
+BS_API int bs_abi() { return 4; }
 
 // Number i of the sets that run here, best first, or null.
 BS_API const void* bs_isa(int i) {
@@ -146,6 +147,14 @@ BS_API double bs_squares(const bertsmith::StepUpdate* tensors, int count, int th
 BS_API void bs_step_mask(uint64_t key, int site, float rate, int64_t first, int64_t groups, float* out) {
   avx512_bf16::step.multipliers(key, site, rate, first, groups, out);
 }
+BS_API int bs_words_new(const bertsmith::WordTable* table, void** made) {
+  return guarded([&] { *made = bertsmith::words(*table); });
+}
+BS_API int bs_words_run(const void* words, const char* text, const int64_t* starts, int texts, int most, int threads, int32_t* ids, int32_t* begins,
+                        int32_t* whole) {
+  return guarded([&] { static_cast<const bertsmith::Words*>(words)->run(text, starts, texts, most, threads, ids, begins, whole); });
+}
+BS_API void bs_words_delete(void* words) { delete static_cast<bertsmith::Words*>(words); }
 BS_API void bs_delete(void* encoder) { delete static_cast<bertsmith::Encoder*>(encoder); }
 
 }  // extern "C"

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from bertsmith.coding import Row
+from bertsmith.coding import Flat, Row
 from bertsmith.engine import Precision
 from bertsmith.layout import Layout
 from bertsmith.model import Model
@@ -118,7 +118,7 @@ class Served:
             return self.task.answers([parts[i] for i in range(len(items))])
         texts, codes = (list(x) for x in zip(*items, strict=True))
         if how == "encode":
-            return list(self.model.pooled(codes, self.model.pooling, self.precision))
+            return list(self.model.pooled(Flat.of(codes), self.model.pooling, self.precision))
         if how == "fill":
             return self.model.filled(texts, codes, more[0], self.precision)
         return [attention(self.model, code, more[0]) for code in codes]

@@ -1,0 +1,79 @@
+"""The C functions that turn text into ids, and how they are called: see words.cpp."""
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_int32, c_void_p
+from dataclasses import dataclass
+
+import numpy as np
+
+from bertsmith import native
+
+ELSEWHERE, SPACE, ALONE, INSIDE = range(4)
+LONGEST = 256
+
+
+class _Table(Structure):
+    _fields_ = [
+        *((name, c_void_p) for name in ("kind", "at", "turned", "pieces", "starts", "before", "after")),
+        *((name, c_int32) for name in ("characters", "many", "many_before", "many_after", "unknown", "longest")),
+    ]
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Of each character from number 0 on: what it is (ELSEWHERE: not known here) and what it becomes."""
+
+    kind: np.ndarray  # uint8 [characters]
+    becomes: list[str]
+
+
+class Words:
+    """A vocabulary of WordPiece in the library.
+
+    Args:
+        pieces: by id; before, after: ids around a text; unknown: the id of a word that cannot be spelt.
+        longest: characters of a word, LONGEST at the most; of a longer one it is not tried.
+    """
+
+    def __init__(
+        self, characters: Characters, pieces: list[str], before: list[int], after: list[int], unknown: int, longest: int
+    ):
+        self.lib, self.pointer, self.specials = native.library(), c_void_p(), len(before) + len(after)
+        assert self.lib is not None
+        assert longest <= LONGEST
+        self.lib.bs_words_new.argtypes = [POINTER(_Table), POINTER(c_void_p)]
+        self.lib.bs_words_run.argtypes = [*[c_void_p] * 3, *[ctypes.c_int] * 3, *[c_void_p] * 3]
+        self.lib.bs_words_delete.argtypes, self.lib.bs_words_delete.restype = [c_void_p], None
+        (turned, at), (spelt, starts) = _joined(characters.becomes, np.int32), _joined(pieces, np.int32)
+        kind, around = np.ascontiguousarray(characters.kind, np.uint8), [np.array(x, np.int32) for x in (before, after)]
+        where = [native.address(x) for x in (kind, at, turned, spelt, starts, *around)]
+        table = _Table(*where, len(kind), len(pieces), len(before), len(after), unknown, longest)
+        native.check(self.lib.bs_words_new(byref(table), byref(self.pointer)))
+
+    def __call__(self, texts: Sequence[str], most: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(ids int32 [tokens], starts int32 [texts + 1], whole int32 [texts]) of texts cut after `most` tokens.
+
+        whole: how many there would be uncut; -1 for a text with a character that is ELSEWHERE, which gets none. Special tokens
+        count. Raises UnicodeEncodeError for half of a surrogate pair.
+        """
+        text, starts = _joined(texts, np.int64)
+        ids, begins, whole = (
+            np.empty(n, np.int32) for n in (len(text) + len(texts) * self.specials, len(texts) + 1, len(texts))
+        )
+        given, made = (native.address(text), native.address(starts)), (native.address(x) for x in (ids, begins, whole))
+        assert self.lib is not None
+        native.check(self.lib.bs_words_run(self.pointer, *given, len(texts), most, threads, *made))
+        return ids[: begins[-1]], begins, whole
+
+    def __del__(self) -> None:
+        if self.lib is not None and self.pointer:
+            self.lib.bs_words_delete(self.pointer)
+
+
+def _joined(texts: Sequence[str], kind: type) -> tuple[np.ndarray, np.ndarray]:
+    """(UTF-8 of all of them, where each begins and the last ends)."""
+    every = [text.encode() for text in texts]
+    starts = np.zeros(len(every) + 1, kind)
+    np.cumsum([len(one) for one in every], out=starts[1:])
+    return np.frombuffer(b"".join(every), np.uint8), starts
