@@ -247,7 +247,9 @@ def keep_memory() -> bool:
 @contextmanager
 def seeded(seed: int, *what: int | str) -> Iterator[None]:
     """Draw dropout, and whatever else uses torch's generator, as a function of `seed` and what the pass is for."""
-    torch.manual_seed(draw(seed, *what, "torch"))
+    torch.default_generator.manual_seed(draw(seed, *what, "torch"))
+    if torch.cuda.is_initialized():  # torch.manual_seed notes the whole stack where it is not: a millisecond a step
+        torch.cuda.manual_seed_all(draw(seed, *what, "torch"))
     bits = _bits.set(np.random.Generator(np.random.SFC64(draw(seed, *what, "dropout"))))
     draws = _draws.set(torch.Generator().manual_seed(draw(seed, *what, "torch")))
     try:

@@ -1,8 +1,8 @@
 """What every peer does: encode the same texts when it is told to, and say how long it took. Needs numpy alone.
 
 A peer is a process: `python PEER.py MODEL TEXTS.json SETTING`. It says "ready", then answers each line it is given:
-"all" -> seconds for all texts, after a third of them to warm up, since it stood still while others ran; "one" -> seconds of each
-of 50 calls with one text; "save PATH" -> writes the vectors as .npy.
+"all" -> seconds for all texts, after a third of them to warm up, since it stood still while others ran; "one" -> seconds of
+each of 50 calls with one text; "save PATH" -> writes the vectors as .npy.
 """
 
 import json

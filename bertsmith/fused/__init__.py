@@ -183,7 +183,8 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, dy_BTD: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         saved, near_NS, *held = ctx.saved_tensors
         dy_BTD = dy_BTD.contiguous()
-        dx_BTD = torch.zeros_like(dy_BTD) if ctx.needs_input_grad[0] else None
+        whole = len(ctx.texts[0]) == dy_BTD[..., 0].numel()
+        dx_BTD = (torch.empty_like if whole else torch.zeros_like)(dy_BTD) if ctx.needs_input_grad[0] else None
         wanted = [torch.empty_like(a) if n else None for a, n in zip(held, ctx.needs_input_grad[6:], strict=True)]
         dnear_NS = torch.empty_like(near_NS) if ctx.needs_input_grad[5] else None
         gradients = step.StepGradients()

@@ -51,9 +51,9 @@ def pieces(block: nn.Module) -> Pieces:
     """Raises Unsupported."""
     if type(block) is not Sequential:
         raise Unsupported(f"block/{type(block).__name__}")
-    for path, module in block.named_modules():
-        if len(grafts_of(module)):
-            raise Unsupported(f"the graft {', '.join(grafts_of(module))} at {path or 'a layer'}")
+    if any(len(grafts_of(module)) for module in block.modules()):
+        path, module = next((path, module) for path, module in block.named_modules() if len(grafts_of(module)))
+        raise Unsupported(f"the graft {', '.join(grafts_of(module))} at {path or 'a layer'}")
     mixer, ffn = block.mixer, block.ffn
     if type(mixer) is not Attention or not isinstance(mixer, Attention):
         raise Unsupported(f"mixer/{type(mixer).__name__}")

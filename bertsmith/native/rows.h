@@ -102,32 +102,34 @@ struct Norm {
   Buffer<float> weight, bias;
 };
 
+// The sum over the vectors below n of what `next` adds to it, in four parts: one alone would wait for every addition.
+template <class F>
+BS_INLINE vf in_four(int n, const F& next) {
+  vf part[4] = {zero(), zero(), zero(), zero()};
+  int i = 0;
+  for (; i + 4 * W <= n; i += 4 * W) {
+    BS_UNROLL
+    for (int v = 0; v < 4; v++) part[v] = next(part[v], i + v * W);
+  }
+  for (; i < n; i += W) part[0] = next(part[0], i);
+  return (part[0] + part[1]) + (part[2] + part[3]);
+}
+
 // y = norm(x) over the first `dim` numbers of a row of `wide`; both a multiple of W apart, what lies beyond dim is 0 and stays so.
 BS_INLINE void normalise(const Norm& norm, const float* x, float* y, int dim, int wide) {
   const float part = 1.f / static_cast<float>(dim);
   const int whole = dim / W * W;
-  vf total[4] = {zero(), zero(), zero(), zero()}, squares[4] = {zero(), zero(), zero(), zero()};
-  if (norm.kind == Norm::LAYER) {
-    for (int i = 0; i < wide; i += 4 * W) {
-      BS_UNROLL
-      for (int v = 0; v < 4; v++) total[v] = total[v] + load(x + i + v * W);
-    }
+  const vf mean = all(norm.kind == Norm::LAYER ? sum(in_four(wide, [&](vf s, int i) { return s + load(x + i); })) * part : 0.f);
+  vf squares = in_four(whole, [&](vf s, int i) {
+    const vf off = load(x + i) - mean;
+    return fma(off, off, s);
+  });
+  if (whole < dim) {
+    const vf off = pick(within(whole, 0, dim), load(x + whole) - mean, zero());
+    squares = fma(off, off, squares);
   }
-  vf mean = all(norm.kind == Norm::LAYER ? sum((total[0] + total[1]) + (total[2] + total[3])) * part : 0.f);
-  int i = 0;
-  for (; i + 4 * W <= whole; i += 4 * W) {
-    BS_UNROLL
-    for (int v = 0; v < 4; v++) {
-      const vf off = load(x + i + v * W) - mean;
-      squares[v] = fma(off, off, squares[v]);
-    }
-  }
-  for (; i < wide; i += W) {
-    const vf off = pick(within(i, 0, dim), load(x + i) - mean, zero());
-    squares[0] = fma(off, off, squares[0]);
-  }
-  vf inverse = all(1.f / std::sqrt(sum((squares[0] + squares[1]) + (squares[2] + squares[3])) * part + norm.eps));
-  for (i = 0; i < wide; i += W) {
+  vf inverse = all(1.f / std::sqrt(sum(squares) * part + norm.eps));
+  for (int i = 0; i < wide; i += W) {
     vf at = (load(x + i) - mean) * inverse;
     store(y + i, fma(at, load(norm.weight.get() + i), load(norm.bias.get() + i)));
   }

@@ -25,14 +25,11 @@ struct NormOf {
 // One row: x becomes norm(x); what it is before weight and bias is kept.
 static void norm_forward(const NormOf& n, float* x, bf16* standard, float* inverse, int dim) {
   const float part = 1.f / static_cast<float>(dim);
-  vf total = zero(), squares = zero();
-  if (n.kind == Norm::LAYER)
-    for (int i = 0; i < dim; i += W) total = total + load(x + i);
-  const vf mean = all(sum(total) * part);
-  for (int i = 0; i < dim; i += W) {
-    vf off = load(x + i) - mean;
-    squares = fma(off, off, squares);
-  }
+  const vf mean = all(n.kind == Norm::LAYER ? sum(in_four(dim, [&](vf s, int i) { return s + load(x + i); })) * part : 0.f);
+  const vf squares = in_four(dim, [&](vf s, int i) {
+    const vf off = load(x + i) - mean;
+    return fma(off, off, s);
+  });
   *inverse = 1.f / std::sqrt(sum(squares) * part + n.eps);
   for (int i = 0; i < dim; i += W) {
     vf at = (load(x + i) - mean) * all(*inverse);
