@@ -17,7 +17,10 @@ def about() -> dict[str, Any]:
     git = [subprocess.run(["git", *a], cwd=here, capture_output=True, text=True).stdout.strip()
            for a in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "-uno"])]  # fmt: skip
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = next((line.split(":")[1].strip() for line in info.splitlines() if "model name" in line), platform.machine())
+    said = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in info.splitlines())}
+    name = said.get("model name", platform.machine())
+    if "cpu family" in said:  # clouds name a processor without its generation
+        name += f" (family {said['cpu family']}, model {said.get('model')})"
     arguments = [Path(a).name if "/" in a else a for a in sys.argv[1:]]
     return {
         "command": " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *arguments]),

@@ -164,6 +164,7 @@ static std::vector<Chunk> chunks(const StepTexts& t, int threads) {
 struct Own {
   Buffer<float> stream, branch, stripe;
   Buffer<bf16> short_rows, slopes, active;
+  Buffer<uint32_t> laced;
   HeadScratch head;
 };
 static Own& own() {
@@ -275,7 +276,8 @@ struct Factors {
 
 // What a backward pass sums over chunks.
 struct Slopes {
-  Factors qkv, out, up, down, wide;
+  Factors qkv, out, up, down;
+  Buffer<uint32_t> wide;  // what enters a product with many outputs, laced
   Buffer<float> norms;  // [chunks, NORMS, 2, D]
   Buffer<float> near;   // [chunks, heads, 2 span + 33], or empty
 };
@@ -369,39 +371,43 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, co
   }
 }
 
-// dW[n][k] = sum over tokens of dy[n] x[k], and db: the sums of dy.
+// dW[n][k] = sum over tokens of dy[n] x[k], for panels [first, last) of outputs and [begin, end) of inputs. left: laced dy from panel `first` on.
+static void weight_block(Product& p, const uint32_t* left, const uint32_t* right, int depth, int first, int last, int begin, int end) {
+  alignas(64) static thread_local float total[TOGETHER][BESIDE][64][64];
+  auto width = [&](int j) { return std::min(64, p.in - 64 * j); };
+  for (int k = 0; k < depth; k += DEEP)
+    for (int i = first; i < last; i++)
+      for (int j = begin; j < end; j++) {
+        const int high = std::min(64, p.out - 64 * i), dwords = std::min(DEEP, depth - k);
+        float* sum_of = total[i - first][j - begin][0];
+        const Rows rows{left + static_cast<size_t>(64 * (i - first)) * depth + static_cast<size_t>(k) * high, 1, static_cast<size_t>(high)};
+        const uint32_t* w = right + static_cast<size_t>(64 * j) * depth;
+        auto start = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, v); };
+        auto go_on = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, load(sum_of + r * 64 + c) + v); };
+        k ? times(rows, high, w, depth, width(j), go_on, k, dwords) : times(rows, high, w, depth, width(j), start, k, dwords);
+      }
+  for (int n = 64 * first; n < std::min(p.out, 64 * last); n++)
+    if (bf16* to = p.block_gradient[n / 32])
+      for (int j = begin; j < end; j++)
+        for (int c = 0; c < width(j); c += W)
+          store_bf16(to + static_cast<size_t>(n % 32) * p.in + 64 * j + c, load(total[n / 64 - first][j - begin][n % 64] + c));
+}
+
+// A weight's gradient, and its bias's: the sums of dy.
 static void weight_gradient(Product& p, Factors& f, int threads) {
   if (!p.trains && !p.trains_bias) return;
-  const int depth = f.depth, outs = (p.out + 63) / 64, ins = p.trains ? (p.in + 63) / 64 : 0;
-  const uint32_t *left = f.left.get(), *right = f.right.get();
   for (int c = 0; c < p.out; c += W)
     if (bf16* to = p.bias_gradient[c / 32]) {
       vf total = zero();
       for (int i = 0; i < f.parts; i++) total = total + load(f.bias.get() + static_cast<size_t>(i) * p.out + c);
       store_bf16(to + c % 32, total);
     }
+  const int outs = (p.out + 63) / 64, ins = p.trains ? (p.in + 63) / 64 : 0;
   const int high_groups = (outs + TOGETHER - 1) / TOGETHER, wide_groups = (ins + BESIDE - 1) / BESIDE;
   share(threads, wide_groups * high_groups, [&](int task) {
-    const int left_in = task % wide_groups * BESIDE, right_in = std::min(ins, left_in + BESIDE);
-    const int first = task / wide_groups * TOGETHER, last = std::min(outs, first + TOGETHER);
-    alignas(64) static thread_local float total[TOGETHER][BESIDE][64][64];
-    auto width = [&](int j) { return std::min(64, p.in - 64 * j); };
-    for (int k = 0; k < depth; k += DEEP)
-      for (int i = first; i < last; i++)
-        for (int j = left_in; j < right_in; j++) {
-          const int high = std::min(64, p.out - 64 * i), dwords = std::min(DEEP, depth - k);
-          float* sum_of = total[i - first][j - left_in][0];
-          const Rows rows{left + static_cast<size_t>(64 * i) * depth + static_cast<size_t>(k) * high, 1, static_cast<size_t>(high)};
-          const uint32_t* w = right + static_cast<size_t>(64 * j) * depth;
-          auto begin = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, v); };
-          auto go_on = [=](int r, int c, vf v) { store(sum_of + r * 64 + c, load(sum_of + r * 64 + c) + v); };
-          k ? times(rows, high, w, depth, width(j), go_on, k, dwords) : times(rows, high, w, depth, width(j), begin, k, dwords);
-        }
-    for (int n = 64 * first; n < std::min(p.out, 64 * last); n++)
-      if (bf16* to = p.block_gradient[n / 32])
-        for (int j = left_in; j < right_in; j++)
-          for (int c = 0; c < width(j); c += W)
-            store_bf16(to + static_cast<size_t>(n % 32) * p.in + 64 * j + c, load(total[n / 64 - first][j - left_in][n % 64] + c));
+    const int first = task / wide_groups * TOGETHER, begin = task % wide_groups * BESIDE;
+    weight_block(p, f.left.get() + static_cast<size_t>(64 * first) * f.depth, f.right.get(), f.depth, first, std::min(outs, first + TOGETHER), begin,
+                 std::min(ins, begin + BESIDE));
   });
 }
 
@@ -521,15 +527,20 @@ static void wide_backward(const StepWide& w, const bf16* x, const bf16* dy, bf16
       for (size_t i = 0; i < rows * in; i += W) store_bf16(dx + first * in + i, load(total + i));
     });
   }
-  constexpr int TOKENS = 64;
-  const int parts = (w.rows + TOKENS - 1) / TOKENS;
-  Factors& f = slopes().wide;
-  f.begin(p, (w.rows + 1) / 2, parts);
-  share(threads, parts, [&](int i) {
-    const int first = i * TOKENS, rows = std::min(TOKENS, w.rows - first);
-    f.take_slopes(p, dy + static_cast<size_t>(first) * w.stride, w.stride, rows, i, first / 2), f.take_inputs(p, x + first * in, rows, first / 2);
+  if (!p.trains && !p.trains_bias) return;
+  // dy is as wide as the vocabulary: a task laces its own columns of it, and has them in cache
+  const int pairs = (w.rows + 1) / 2, outs = (p.out + 63) / 64, ins = p.trains ? (p.in + 63) / 64 : 0;
+  uint32_t* right = slopes().wide.resize(static_cast<size_t>(pairs) * in);
+  if (p.trains) share(threads, ins, [&](int i) { lace_all(x + 64 * i, in, w.rows, std::min(64, p.in - 64 * i), right + static_cast<size_t>(64 * i) * pairs); });
+  share(threads, (outs + TOGETHER - 1) / TOGETHER, [&](int task) {
+    const int first = task * TOGETHER, last = std::min(outs, first + TOGETHER), columns = std::min(p.out, 64 * last) - 64 * first;
+    uint32_t* left = own().laced.resize(static_cast<size_t>(pairs) * 64 * TOGETHER);
+    alignas(64) float total[64 * TOGETHER];
+    lace_all(dy + 64 * first, w.stride, w.rows, columns, left, pairs, 0, total);
+    for (int c = 0; c < columns; c += W)
+      if (bf16* to = p.bias_gradient[(64 * first + c) / 32]) store_bf16(to + c % 32, load(total + c));
+    for (int begin = 0; begin < ins; begin += BESIDE) weight_block(p, left, right, pairs, first, last, begin, std::min(ins, begin + BESIDE));
   });
-  weight_gradient(p, f, threads);
   made.give_tail(w, dweight, dbias);
 }
 
