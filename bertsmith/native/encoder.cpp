@@ -69,6 +69,22 @@ static void with_act(int act, const F& f) {
   }
 }
 
+// Where chunks of about `share` tokens begin, in texts, and the last one ends: cut where the last tile of rows is fullest.
+static std::vector<int> cut(const int32_t* starts, int texts, int share) {
+  const int least = share - share / 8, most = share + share / 8;
+  std::vector<int> begins{0};
+  while (begins.back() < texts) {
+    const int begin = begins.back();
+    int end = starts[texts] - starts[begin] <= most ? texts : begin + 1, fewest = SLACK;  // rows of a tile that are not there
+    for (int i = end; i < texts && starts[i] - starts[begin] <= most; i++) {
+      const int rows = starts[i] - starts[begin], empty = rows < least ? SLACK : round_up(rows, SLACK) - rows;
+      if (empty <= fewest) end = i, fewest = empty;
+    }
+    begins.push_back(end);
+  }
+  return begins;
+}
+
 class PackedEncoder final : public bertsmith::Encoder {
  public:
   PackedEncoder(int dim, const EmbeddingWeights& e) : dim_(dim), wide_(round_up(dim, WIDE)), table_(e) {
@@ -111,11 +127,8 @@ class PackedEncoder final : public bertsmith::Encoder {
   void run(const int32_t* ids, const int32_t* types, const int32_t* starts, const int32_t* adapters, int texts, int pooling, int threads,
            float* out) override {
     std::lock_guard<std::mutex> only(running_);
-    std::vector<int> begins{0};  // of chunks, in texts
-    const int tokens = starts[texts], share = std::min(CHUNK, std::max(64, (tokens + threads - 1) / threads));
-    for (int i = 1; i < texts; i++)
-      if (starts[i + 1] - starts[begins.back()] > share + share / 8) begins.push_back(i);
-    begins.push_back(texts);
+    const int tokens = starts[texts];
+    const std::vector<int> begins = cut(starts, texts, std::min(CHUNK, std::max(64, (tokens + threads - 1) / threads)));
     const int chunks = static_cast<int>(begins.size()) - 1;
     int most = 0, longest = 0;
     for (int c = 0; c < chunks; c++) most = std::max(most, starts[begins[c + 1]] - starts[begins[c]]);
