@@ -1,7 +1,7 @@
 """A suite's folder as one file for docs/results, and back, so that another machine goes on with it.
 
-    python benchmarks/cells.py FOLDER [FOLDER ...] --out docs/results/NAME.json     # the table and every cell
-    python benchmarks/cells.py docs/results/NAME.json --into FOLDER                 # the folder again; then `bertsmith evaluate`
+    python benchmarks/cells.py FOLDER [FOLDER ...] --out docs/results/NAME.json   # the table and every cell
+    python benchmarks/cells.py docs/results/NAME.json --into FOLDER               # the folder again, for `bertsmith evaluate`
 
 Several folders of the same sets become one table. The commit is this one; of cells that were made before say so in --note.
 """

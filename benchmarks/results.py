@@ -32,19 +32,24 @@ def page() -> str:
 
 def _short() -> list[str]:
     """How fast, in a table: what ours is put beside stands in the files that the sections below are made of."""
-    lines = ["## How fast, in short", "", "| what | ours | beside | times |", "|---|---|---|---|"]
+    lines = ["## How fast, in short", "", "| what | ours | beside | times | on |", "|---|---|---|---|---|"]
 
-    def line(what: str, unit: str, ours: float, beside: str, theirs: float) -> None:
-        lines.append(f"| {what} | {_number(ours)} {unit} | {beside}: {_number(theirs)} | {ours / theirs:.2f} |")
+    def line(made: Row, what: str, unit: str, ours: float, beside: str, theirs: float) -> None:
+        machine = made["machine"].split(", Python")[0]
+        lines.append(
+            f"| {what} | {_number(ours)} {unit} | {beside}: {_number(theirs)} | {ours / theirs:.2f} | {machine} |"
+        )
 
     for shape in ("4x256", "12x384"):
-        rate = _read(f"pretrain_cpu_{shape}")["allocator_kept"]["tokens_per_s"]
-        line(f"pre-training, {shape}", "tokens/s", rate["ours"], "transformers at its best", rate["peer"])
-    for shape, one in _read("step_cpu")["shapes"].items():
+        rate = (made := _read(f"pretrain_cpu_{shape}"))["allocator_kept"]["tokens_per_s"]
+        line(made, f"pre-training, {shape}", "tokens/s", rate["ours"], "transformers at its best", rate["peer"])
+    made = _read("step_cpu")
+    for shape, one in made["shapes"].items():
         rate = one["tokens_per_s"]
-        line(f"a step, {shape}", "tokens/s", rate["compiled"], "our own step in torch, bf16", rate["torch"])
-    rate = _read("finetune_cpu")["examples_per_s"]
-    line("fine-tuning, SST-2, MiniLM", "examples/s", rate["ours_32"], "transformers' example script", rate["peer_8"])
+        line(made, f"a step, {shape}", "tokens/s", rate["compiled"], "our own step in torch, bf16", rate["torch"])
+    rate = (made := _read("finetune_cpu"))["examples_per_s"]
+    beside = "transformers' example script"
+    line(made, "fine-tuning, SST-2, MiniLM", "examples/s", rate["ours_32"], beside, rate["peer_8"])
     shapes = {
         "minilm": "MiniLM",
         "bert_base": "BERT-base",
@@ -52,18 +57,18 @@ def _short() -> list[str]:
         "minilm_long": "400 words",
     }
     for name, shape in shapes.items():
-        table = _read(f"encode_{name}")["table"]
+        table = (made := _read(f"encode_{name}"))["table"]
         rates = {who: row["texts_per_s"] for who, row in table.items()}
         peers = sorted((who for who in rates if not who.startswith("ours")), key=rates.__getitem__, reverse=True)
         for precision, eight in (("default", False), ("fast", True)):
             for who in ("sentence-transformers", next(who for who in peers if ("8" in who) == eight)):
-                line(f"vectors, {shape}, {precision}", "texts/s", rates[f"ours, {precision}"], who, rates[who])
+                line(made, f"vectors, {shape}, {precision}", "texts/s", rates[f"ours, {precision}"], who, rates[who])
     served = _read("serve")
     rates = {who: served[who]["highest"] for who in ("ours", "plain")}
-    line("serving, MiniLM", "requests/s", rates["ours"], "FastAPI and sentence-transformers", rates["plain"])
+    line(served, "serving, MiniLM", "requests/s", rates["ours"], "FastAPI and sentence-transformers", rates["plain"])
     words = _read("prepare")
     ours, alone = words["prepare_words_per_s"], words["alone_words_per_s"]
-    line("text to tokens", "words/s", ours, "the tokenizers library", alone)
+    line(words, "text to tokens", "words/s", ours, "the tokenizers library", alone)
     return lines
 
 

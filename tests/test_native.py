@@ -250,6 +250,11 @@ for isa in native.sets():
     t.test_pooling_and_no_texts(isa)
     t.test_extreme_weights_stay_finite(isa)
     a.test_every_text_gets_its_own_adapter(isa, "fp32", {{}})
+import test_wordpiece as w
+for name in w.ONES:
+    w.test_every_character_of_the_table_between_others(name)
+w.test_texts_for_the_library_stand_in_their_places()
+w.test_cut_and_counted_as_the_library_s("the run ")
 from bertsmith.native import step
 if not step.why_not():
     import test_fused as f, test_fused_embedding as e, test_train
