@@ -594,4 +594,11 @@ def _longest(spec: Spec) -> int:
 
 
 def _rows(texts: str | Sequence[str]) -> tuple[bool, list[str]]:
-    return (True, [texts]) if isinstance(texts, str) else (False, list(texts))
+    """(whether it is one text alone, the texts). TypeError, naming the first that is none, which is often a gap in a table."""
+    rows = [texts] if isinstance(texts, str) else list(texts)
+    for i, text in enumerate(rows):
+        if not isinstance(text, str):
+            raise TypeError(
+                f"text {i} is {text!r:.60}, of type {type(text).__name__}, not a string: leave it out or make it one"
+            )
+    return isinstance(texts, str), rows

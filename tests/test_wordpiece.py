@@ -14,6 +14,7 @@ from tokenizers.processors import TemplateProcessing
 
 from bertsmith import native
 from bertsmith.coding import Coder
+from bertsmith.model import _rows
 from bertsmith.wordpiece import CHARACTERS, compiled
 
 pytestmark = pytest.mark.skipif(bool(native.why_not()), reason=native.why_not())
@@ -151,3 +152,9 @@ def test_no_text_and_half_a_surrogate_pair():
     assert np.array_equal(
         Coder(one, 64).flat(["run"] * 100, threads=2).ids, np.tile([2, one.token_to_id("run"), 3], 100)
     )
+
+
+@pytest.mark.parametrize("text", [None, 3, float("nan"), b"run"])
+def test_what_is_no_text_is_named(text):
+    with pytest.raises(TypeError, match=r"text 1 is .* not a string: leave it out or make it one"):
+        _rows(["run", text])

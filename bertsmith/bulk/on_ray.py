@@ -23,8 +23,8 @@ from bertsmith.model import load
 def check() -> Any:
     """ray, with its datasets. Raises ImportError, saying what to install."""
     try:
-        import ray
-        import ray.data
+        import ray  # pyright: ignore[reportMissingImports]
+        import ray.data  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise ImportError("work on Ray needs ray: pip install 'bertsmith[ray]'") from error
     return ray
