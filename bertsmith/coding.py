@@ -23,7 +23,7 @@ LONG = ("head", "tail", "head+tail", "pieces")
 
 
 _COPIES: WeakKeyDictionary[Tokenizer, dict[tuple[int, int, str, str], Tokenizer]] = WeakKeyDictionary()
-_COMPILED: WeakKeyDictionary[Tokenizer, dict[int, Compiled | None]] = WeakKeyDictionary()  # by how many tokens it has
+_COMPILED: WeakKeyDictionary[Tokenizer, dict[tuple[int | bool, ...], Compiled | None]] = WeakKeyDictionary()
 
 
 def cutter(
@@ -161,10 +161,13 @@ class Coder:
         return Flat(np.concatenate(parts).astype(np.int32), None, np.cumsum([0, *map(len, parts)]).astype(np.int32))
 
     def _compiled(self) -> Compiled | None:
-        made, size = _COMPILED.setdefault(self.tokenizer, {}), self.tokenizer.get_vocab_size()
-        if size not in made:
-            made[size] = compiled(self.tokenizer)
-        return made[size]
+        one = self.tokenizer
+        made = _COMPILED.setdefault(one, {})
+        # what may change of a tokenizer that is in use: tokens are added, it is told to cut or to pad
+        state = one.get_vocab_size(), len(one.get_added_tokens_decoder()), bool(one.truncation), bool(one.padding)
+        if state not in made:
+            made[state] = compiled(one)
+        return made[state]
 
     def _count(self, lengths: list[int]) -> list[int]:
         """The numbers of those that are too long, all being counted. ValueError if there shall be none."""
