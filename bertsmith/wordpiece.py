@@ -28,9 +28,8 @@ class Compiled:
 
     def __init__(self, words: Words, spelt: list[str]):
         self.words, self.specials = words, words.specials
-        self.odd = re.compile(
-            "|".join([*map(re.escape, spelt), "[\ud800-\udfff]"])
-        )  # half a surrogate pair has no UTF-8
+        # what has no UTF-8, half a surrogate pair, is odd too
+        self.odd = re.compile("|".join([*map(re.escape, spelt), "[\ud800-\udfff]"]))
 
     def __call__(self, texts: Sequence[str], most: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(ids int32 [tokens], starts int32 [texts + 1], whole int32 [texts]: how many tokens each would have uncut).
