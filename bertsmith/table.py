@@ -140,7 +140,7 @@ def read_table(source: Any, *, header: bool | None = None, say: Say = aloud) -> 
         raise ValueError(
             f"{path} ends in neither of {', '.join(FORMATS)} (text also with .gz or .xz); rename it to say what it is"
         )
-    text = _read_text(path, packed)
+    text = read_whole(path)
     if kind in (".jsonl", ".ndjson"):
         return _read_jsonl(str(path), text)
     if kind == ".json":
@@ -265,9 +265,12 @@ def _read_parquet(path: Path) -> Table:
     )
 
 
-def _read_text(path: Path, packed: str) -> str:
-    """The text of a file, UTF-8 with or without a byte order mark, unpacked if it ends in .gz or .xz."""
-    opener = {".gz": gzip.open, ".xz": lzma.open, "": open}[packed]
+def read_whole(path: Path) -> str:
+    """The text of a file, UTF-8 with or without a byte order mark, unpacked if it ends in .gz or .xz.
+
+    Raises ValueError, naming the line, where it cannot be read.
+    """
+    opener = {".gz": gzip.open, ".xz": lzma.open}.get(path.suffix.lower(), open)
     try:
         with opener(path, "rb") as file:
             raw = file.read()

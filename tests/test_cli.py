@@ -1,6 +1,7 @@
 """The command line: quick help, JSON, exit codes, one clear line a failure; and the whole way, small."""
 
 import csv
+import gzip
 import io
 import json
 import subprocess
@@ -132,6 +133,10 @@ def test_fill_encode_and_reports(model, tmp_path, monkeypatch, capsys):
         and vectors.dtype == np.float32
         and json.loads(out)["shape"] == [20, 128]
     )
+    lines = tmp_path / "lines.txt.gz"  # a text a line, and a line is what ends in \n
+    lines.write_bytes(gzip.compress("one\u2028line\r\n\nanother\n".encode()))
+    code, out, _ = run(monkeypatch, capsys, "encode", model / "run", lines, "--out", tmp_path / "v.npy", "--json")
+    assert code == 0 and json.loads(out)["shape"] == [2, 128]
     code, out, _ = run(monkeypatch, capsys, "report", model / "run")
     assert code == 0 and out.strip() == str(model / "run" / "report.html")
 
@@ -270,6 +275,11 @@ def test_texts_that_teach_least_are_left_out(model, tmp_path, monkeypatch, capsy
         (("pretrain", "bert_tiny", "--out", "x"), "say --data PATH"),
         (("prepare", "text.txt", "--tokenizer", "none", "--out", "x"), "none"),
         (("report", "."), "nothing to report"),
+        (
+            ("encode", "MODEL", "none.txt", "--out", "v.npy"),
+            "no file 'none.txt'; it is a .txt (a text a line), a table",
+        ),
+        (("encode", "MODEL", "latin.txt", "--out", "v.npy"), "latin.txt, line 2, is not UTF-8 (byte 0xe9); convert it"),
         (("methods", "kitchen"), "no room 'kitchen'; there are: "),
         (
             ("finetune", "MODEL", "table.csv", "--out", "x", "--label", "colour"),
@@ -280,6 +290,7 @@ def test_texts_that_teach_least_are_left_out(model, tmp_path, monkeypatch, capsy
 def test_a_failure_is_one_line_and_code_2(model, monkeypatch, capsys, words, says):
     monkeypatch.chdir(model)
     monkeypatch.delenv("BERTSMITH_DATA", raising=False)
+    Path("latin.txt").write_bytes("a text\ncaf\u00e9\n".encode("latin-1"))
     code, out, err = run(monkeypatch, capsys, *(model / "run" if word == "MODEL" else word for word in words))
     assert code == 2 and not out and says in err, err
     assert err.startswith("bertsmith: ") and len(err.splitlines()) == 1
