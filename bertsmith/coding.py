@@ -53,7 +53,7 @@ class Row:
         example: the number of the example.
         codes: the documents of the row as the tokenizer made them: ids, types, character offsets, which text.
         target: what is asked, by field (see `Task.fields`); empty where no labels are known.
-        marks: facts about each of its tokens, [tokens], for the layout's `extra`.
+        marks: facts about each of its tokens, [tokens, ...], for the layout's `extra`.
         note: what the task wants back with the logits.
     """
 
@@ -243,7 +243,7 @@ def collate(rows: Sequence[Row], pad: int) -> tuple[Tensor, Layout]:
         layout = Layout.of(segment_BT, position_BT, type_BT)
     for name in rows[0].marks:
         marks = [row.marks[name] for row in rows]
-        layout.extra[name] = torch.stack([F.pad(x, (0, T - len(x))) for x in marks])
+        layout.extra[name] = torch.stack([F.pad(x, (0, 0) * (x.dim() - 1) + (0, T - len(x))) for x in marks])
     return token_BT, layout
 
 

@@ -2,7 +2,7 @@
 
 A file says:
     id, name            the system's row
-    state               "whole" if everything the system is known for runs, else "part"
+    state               "whole" if all runs that its row of the list asks for, else "part"; a published score is not asked for
     missing             what does not run yet; there just if state is "part"
     says                a command or a Python expression that says the system
     pieces              the methods it is made of, "mixer/attention"

@@ -6,6 +6,7 @@ for i, aligned, codes in word_windows(coder, texts, words, stride): ...
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from tokenizers import Encoding
 from torch import Tensor
@@ -47,3 +48,16 @@ def word_windows(
 def first_tokens(aligned: Aligned, row: int) -> Tensor:
     """1 at the tokens of a row that begin a word, 0 at the others: the mark "first" that heads and tasks ask for."""
     return torch.tensor([int(w >= 0) for w in aligned.begins[row]])
+
+
+def word_bytes(text: str, aligned: Aligned, row: int, most: int) -> Tensor:
+    """int16 [tokens, most], the mark "characters": of the word of each token of a row its bytes in UTF-8, each + 1, then 0.
+
+    Of longer words the first and the last half of `most` are kept; a token of no word has 0 alone.
+    """
+    held = np.zeros((len(aligned.words) + 1, most), np.int16)  # the last is that of no word
+    for k, word in enumerate(aligned.words):
+        raw = text[word.start : word.end].encode()
+        raw = raw if len(raw) <= most else raw[: most // 2] + raw[len(raw) - (most - most // 2) :]
+        held[k, : len(raw)] = np.frombuffer(raw, np.uint8).astype(np.int16) + 1
+    return torch.from_numpy(held[aligned.word[row]])

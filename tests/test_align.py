@@ -16,6 +16,7 @@ from bertsmith.tags import snap, tag_names, to_spans, to_tags
 from bertsmith.tokenizer.families import FAMILIES
 from bertsmith.tokenizer.load import load_tokenizer
 from bertsmith.tokenizer.train import train_tokenizer
+from bertsmith.wordrows import word_bytes
 
 LEARNT = [
     "The quick brown fox's friend isn't here... don't wait; they've slept!!! (enough), he said.",
@@ -112,6 +113,19 @@ def test_bytes_lose_nothing(tokenizers, text):
     for family in ("roberta", "deberta", "eurobert", "roberta, prefixed"):
         words = find_words(text)
         assert align(text, encode_words(tokenizers[family], [text], [words]), words).words == words, family
+
+
+@settings(max_examples=40, deadline=None)
+@given(texts, st.integers(2, 30))
+def test_every_token_has_the_bytes_of_its_word(tokenizers, text, most):
+    for tokenizer in tokenizers.values():
+        words = find_words(text)
+        found = align(text, encode_words(tokenizer, [text], [words]), words)
+        for number, row in zip(found.word[0], word_bytes(text, found, 0, most).tolist(), strict=True):
+            word = found.words[number] if number >= 0 else Span(0, 0)
+            raw, seen = text[word.start : word.end].encode(), bytes(b - 1 for b in row if b)
+            assert seen == raw if len(raw) <= most else raw.startswith(seen[: most // 2]) and len(seen) == most
+            assert raw.endswith(seen[most // 2 :]) and not any(row[len(seen) :])
 
 
 @settings(max_examples=40, deadline=None)

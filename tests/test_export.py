@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from toy import DIM, build, documents, encoder_spec, example, kinds, padded, wake
+from toy import DIM, build, documents, encoder_spec, example, facts, kinds, padded, wake
 
 from bertsmith.layout import Layout
 
@@ -17,6 +17,7 @@ class Whole(nn.Module):
 
     def forward(self, token_BT, keep_BT):
         layout = Layout.padded(keep_BT)
+        layout.extra.update(facts(token_BT))
         return self.top(self.encoder(token_BT, layout), layout)
 
 

@@ -198,6 +198,34 @@ def test_the_recurrent_head_is_torchs_lstm_on_each_document():
             torch.testing.assert_close(getattr(way, name.removesuffix("_reverse")).grad, g, **CLOSE)
 
 
+def test_characters_are_their_formula_token_by_token():
+    spec = heads("char_cnn", width=4, filters=5, span=3)
+    head, ((x, pad), (y, pack)) = made(spec), inputs()
+    p, code_BTK = weights(head), pad.extra["characters"].numpy()
+    assert (code_BTK == 0).all(-1)[pad.real_BT].any() and (code_BTK > 0).any()
+    want = x.double().numpy()
+    for b, t in np.ndindex(*code_BTK.shape[:2]):
+        e_KE = np.where(code_BTK[b, t, :, None] > 0, p["table.weight"][code_BTK[b, t]], 0)
+        around = np.pad(e_KE, ((1, 1), (0, 0)))
+        over = [
+            p["conv.weight"] @ around[k : k + 3].reshape(-1) + p["conv.bias"] for k in range(3) if code_BTK[b, t, k]
+        ]
+        c_F = np.max(over, 0) if over else np.zeros(5)
+        want[b, t] += p["join.weight"] @ c_F + p["join.bias"]
+    want = want @ p["inner.out.weight"].T + p["inner.out.bias"]
+    np.testing.assert_allclose(states(head(x, pad), pad).detach(), want[pad.real_BT.numpy()], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(states(head(y, pack), pack), states(head(x, pad), pad), **CLOSE)
+    encoder = build(encoder_spec())
+    new = spec.build(encoder, 3).eval()
+    initialise(Learner(encoder, new), encoder.init, 0)
+    assert torch.equal(new(x, pad), new.inner(x, pad)), "it does not start as the head inside"
+    assert new.table.weight.abs().max() > 0.5 and new.conv.weight.abs().max() > 0.1
+    with pytest.raises(ValueError, match=r"ask the task for them: task\('tagging', characters=24\)"):
+        head(x, replace(pad, extra={}))
+    with pytest.raises(ValueError, match="a span of 2 characters has no middle"):
+        heads("char_cnn", span=2).build(build(encoder_spec()), 3)
+
+
 def test_the_recurrent_head_starts_as_torchs_and_from_the_seed():
     encoder = build(encoder_spec())
     head = heads("rnn", hidden=64).build(encoder, 3)
@@ -381,7 +409,7 @@ def test_the_biaffine_head_is_its_formula_within_documents():
 # ---- all of them
 
 
-HEADS = ("biaffine", "crf", "mlp", "pointer", "prototypes", "queries", "rnn")
+HEADS = ("biaffine", "char_cnn", "crf", "mlp", "pointer", "prototypes", "queries", "rnn")
 POOLS = ("attention", "hierarchical", "max", "nmtune", "query")
 
 

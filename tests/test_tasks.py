@@ -73,6 +73,33 @@ def test_spans_are_learnt_and_come_back_as_characters(model, kind, tmp_path):
         assert bertsmith.load(tmp_path).predict("w7 w30 w9 w31 w32") == found
 
 
+def by_ending(count, seed):
+    """Words that the vocabulary does not know; those that end in "ski" are names."""
+    rng, texts, spans = np.random.default_rng(seed), [], []
+    for _ in range(count):
+        stems = ["".join(rng.choice(list("abdegilmnoprtu"), rng.integers(2, 7))) for _ in range(6)]
+        parts = [stem + str(rng.choice(["ski", "ing", "sik"])) for stem in stems]
+        at = np.cumsum([0, *(len(part) + 1 for part in parts)])
+        texts.append(" ".join(parts))
+        spans.append(
+            [Span(int(a), int(a) + len(w), "PER") for a, w in zip(at, parts, strict=False) if w.endswith("ski")]
+        )
+    return Examples(texts, None, spans)
+
+
+@pytest.mark.parametrize("seen", [0, 12])
+def test_characters_tell_words_that_the_vocabulary_does_not_know(model, seen, tmp_path):
+    made = head("crf", fact="first", inner=head("char_cnn")) if seen else head("crf", fact="first")
+    sets = {"valid": by_ending(20, 1), "test": by_ending(40, 2)}
+    tuned = finetune(model, by_ending(160, 0), head=made, task=task("tagging", characters=seen), **sets, **FAST)
+    score = tuned.report["test"]["span_f1"]["mean"]
+    assert score > 0.95 if seen else score < 0.6, score
+    if seen:
+        tuned.save(tmp_path)
+        found = bertsmith.load(tmp_path).predict("adrienimbreluski malting")
+        assert found.label == [Span(0, 16, "PER")], "a word longer than what is seen of it is known by its end"
+
+
 def test_a_long_text_is_read_in_windows(model):
     """Every word is asked, with context on both sides, however long the text is."""
     tuned = finetune(model, tagged(120, 0), valid=tagged(20, 1), test=tagged(20, 2), **FAST)

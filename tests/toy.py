@@ -140,10 +140,18 @@ def packed(docs: list[Tensor], rows: list[list[int]], width: int) -> tuple[Tenso
     return token, Layout.of(segment, position, kind)
 
 
+def facts(token_BT: Tensor) -> dict[str, Tensor]:
+    """What a task may say of tokens for some heads (`Layout.extra`), here made of the tokens."""
+    return {"characters": token_BT[..., None] * torch.tensor([1, 3, 5]) % 7}
+
+
 def both() -> tuple[tuple[Tensor, Layout], tuple[Tensor, Layout]]:
     """The same three documents padded, and packed into two rows with padding."""
     docs = documents()
-    return padded(docs), packed(docs, [[0, 1], [2]], 16)
+    pad, pack = padded(docs), packed(docs, [[0, 1], [2]], 16)
+    for token_BT, layout in (pad, pack):
+        layout.extra.update(facts(token_BT))
+    return pad, pack
 
 
 def states(x_BTD: Tensor, layout: Layout) -> Tensor:

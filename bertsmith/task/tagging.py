@@ -22,7 +22,7 @@ from bertsmith.scores import Scores
 from bertsmith.spec import Spec
 from bertsmith.tags import disjoint, snap, tag_names, to_spans, to_tags
 from bertsmith.task import Prediction, Task
-from bertsmith.wordrows import first_tokens, spans_of, word_windows, words_of
+from bertsmith.wordrows import first_tokens, spans_of, word_bytes, word_windows, words_of
 
 
 class Tagging(Task):
@@ -35,6 +35,7 @@ class Tagging(Task):
         scheme: "io", "bio", "bilou", or "word" (every word is a span: parts of speech).
         tags: the names of the outputs, where a checkpoint has them in an order of its own, or not all.
         stride: tokens that neighbouring windows share.
+        characters: bytes of each word, at the most, that the head is shown (`head/char_cnn`); 0: none.
     """
 
     floor = "span_f1"
@@ -49,12 +50,13 @@ class Tagging(Task):
         scheme: str = "bio",
         tags: list[str] = [],  # noqa: B006
         stride: int = 32,
+        characters: int = 0,
     ) -> None:
         super().__init__(labels)
         usual = tag_names(labels, scheme)
         if set(tags) - set(usual):
             raise ValueError(f"tags={tags} are not those of the scheme {scheme} over {labels}: {usual}")
-        self.scheme, self.tags, self.stride = scheme, tags or usual, stride
+        self.scheme, self.tags, self.stride, self.characters = scheme, tags or usual, stride, characters
         self.number = {name: i for i, name in enumerate(self.tags)}
         self.outputs = len(self.tags)
 
@@ -74,6 +76,8 @@ class Tagging(Task):
             target = None if raw is None else aligned.spread(self.numbers(raw[i], aligned.words))
             for r, one in enumerate(codes):
                 marks = {"first": first_tokens(aligned, r)}
+                if self.characters:
+                    marks["characters"] = word_bytes(texts[i], aligned, r, self.characters)
                 asked = {} if target is None else {"target": torch.tensor(target[r])}
                 found.append(Row(i, [one], asked, marks, (aligned, r)))
         return found
