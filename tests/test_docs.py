@@ -140,7 +140,7 @@ def test_a_system_must_be_said_in_full(tmp_path):
     (tmp_path / "S999.toml").write_text(text.replace("S013", "S999").replace("scale =", "skale ="))
     with pytest.raises(ValueError, match="scale, skale missing or unknown"):
         systems.read(tmp_path)
-    (tmp_path / "S999.toml").write_text(text.replace("S013", "S999").replace('state = "part"', 'state = "whole"'))
+    (tmp_path / "S999.toml").write_text(text.replace("S013", "S999").replace('state = "whole"', 'state = "part"'))
     with pytest.raises(ValueError, match="state is"):
         systems.read(tmp_path)
 
