@@ -115,15 +115,24 @@ class Coder:
     Args:
         long: of a text that is too long the "head" is kept, the "tail", a quarter of the row from its head and the rest from
             its tail ("head+tail"), or all of it in "pieces", documents of one row (for `pool/hierarchical`).
+        apart: the two texts of a pair are two documents of a row, each of them `max_length` long at the most (`Head.apart`).
 
     Attributes:
         cut: how many texts were cut so far. seen, lost: how many tokens there were, and how many of them were cut off.
     """
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, on_long: OnLong = "truncate", long: str = "head"):
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        on_long: OnLong = "truncate",
+        long: str = "head",
+        apart: bool = False,
+    ):
         if long not in LONG:
             raise ValueError(f"no way {long!r} to treat long texts; there are: {', '.join(LONG)}")
         self.tokenizer, self.max_length, self.on_long, self.long = tokenizer, max_length, on_long, long
+        self.apart = apart
         self.cut = self.seen = self.lost = 0
 
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Encoding]:
@@ -186,7 +195,15 @@ class Coder:
         return long
 
     def documents(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[Encoding]]:
-        """The documents of each text's row: one, or with `long="pieces"` as many as it has pieces."""
+        """The documents of each text's row: one, as many as it has pieces with `long="pieces"`, or the two of a pair.
+
+        Raises ValueError where there are no second texts for a head that reads two.
+        """
+        if self.apart:
+            if pairs is None:
+                raise ValueError("the head compares two texts; say which the second ones are (pair=)")
+            both = self.encode([text for two in zip(texts, pairs, strict=True) for text in two])
+            return [both[i : i + 2] for i in range(0, len(both), 2)]
         if self.long != "pieces" or pairs is not None:
             return [[code] for code in self.encode(texts, pairs)]
         found = self.windows(texts, None, 0)

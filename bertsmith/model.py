@@ -172,7 +172,8 @@ class Model:
 
     def coder(self, max_length: int = 0, on_long: OnLong = "truncate") -> Coder:
         """Its tokenizer, for texts of up to max_length tokens (default, and at the most: the model's)."""
-        return Coder(self.tokenizer, min(max_length or self.max_length, self.max_length), on_long, self.long)
+        apart = self.head is not None and self.head.apart
+        return Coder(self.tokenizer, min(max_length or self.max_length, self.max_length), on_long, self.long, apart)
 
     def batches(self, rows: Sequence[Row]) -> Iterator[tuple[list[int], Tensor, Layout]]:
         """Batches of alike lengths within a budget of places: (numbers of the rows, token_BT, layout)."""
@@ -191,7 +192,8 @@ class Model:
         Raises ValueError if on_long is "error" and a text is longer than max_length (default: the model's).
         """
         coder = self.coder(max_length, on_long)
-        rows = [Row(i, [code]) for i, code in enumerate(coder.encode(texts, pairs))]
+        coded = [[code] for code in coder.encode(texts)] if pairs is None else coder.documents(texts, pairs)
+        rows = [Row(i, codes) for i, codes in enumerate(coded)]
         self.cut = coder.cut
         yield from self.batches(rows)
 

@@ -1,4 +1,4 @@
-"""Maximum and softmax over the tokens of each document, and its last one; padded or packed alike.
+"""Maximum and softmax over the tokens of each document, its last one, and both ends of a row; padded or packed alike.
 
 B rows, T tokens, C documents, D width, K scores of a token.
 """
@@ -31,3 +31,9 @@ def softmax(score_BTK: Tensor, layout: Layout) -> Tensor:
     e_BTK = torch.where(layout.real_BT[..., None], below_BTK, -torch.inf).exp()
     sum_CK = layout.sum_CD(e_BTK, torch.ones_like(layout.position_BT))
     return e_BTK / sum_CK.clamp(min=torch.finfo(torch.float32).tiny)[layout.document_BT]
+
+
+def ends(y_CD: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """(y_BD of the first document of each row, y_BD of the last)."""
+    first_B = layout.before_B
+    return y_CD[first_B], y_CD[first_B + layout.segment_BT.amax(1) - 1]

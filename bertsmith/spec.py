@@ -192,14 +192,18 @@ def named_spec(room: str, said: str) -> Spec:
 
     Raises ValueError, listing what there is, for a kind or a setting that is not known.
     """
-    kind, _, given = said.partition(":")
+    kind, _, rest = said.partition(":")
     settings: dict[str, Any] = {}
-    for part in filter(None, given.split(",")):
-        key, sign, value = part.partition("=")
-        if not sign:
-            raise ValueError(f"cannot read {part!r} of {said!r}: settings are KEY=VALUE with commas between them")
-        try:
-            settings[key] = json.loads(value)
+    while rest:
+        key, sign, rest = rest.partition("=")
+        if not sign or "," in key:
+            raise ValueError(f"cannot read {key!r} of {said!r}: settings are KEY=VALUE with commas between them")
+        try:  # JSON may have commas of its own
+            value, end = json.JSONDecoder().raw_decode(rest)
         except json.JSONDecodeError:
-            settings[key] = value
+            end = 0
+        if rest[end : end + 1] not in ("", ",") or not end:
+            end = (rest + ",").index(",")
+            value = rest[:end]
+        settings[key], rest = from_plain(value), rest[end + 1 :]
     return find_slot(room)(kind, **settings)

@@ -104,6 +104,7 @@ def finetune(
     group: str | None = None,
     long: str = "head",
     pool: str = "",
+    patience: int = 0,
     say: Say = aloud,
 ) -> Model:
     """Train a copy of `model`, with a new head, on labelled texts; `model` itself is never changed.
@@ -128,6 +129,8 @@ def finetune(
         pool: how a head that is not named makes one vector of a text, such as "bert", "mean" or "max". By default as the
             encoder was trained: BERT's pooler where there is a trained one (stock classes of `transformers` have no other),
             else the mean.
+        patience: epochs without a better one, on the validation split, after which a run ends early; 0: all are done. The
+            rate falls as for all of them.
         group: a column whose equal cells stand on one side of every split that is cut (participants, articles).
 
     Returns:
@@ -138,8 +141,10 @@ def finetune(
     Raises:
         ValueError or KeyError, naming the file, column or label, where the table does not serve.
     """
-    if seeds < 1 or epochs < 1 or batch < 1:
-        raise ValueError(f"seeds, epochs and batch must be at least 1; got {seeds}, {epochs}, {batch}")
+    if seeds < 1 or epochs < 1 or batch < 1 or patience < 0:
+        raise ValueError(
+            f"seeds, epochs and batch must be at least 1, patience 0 or more; got {seeds}, {epochs}, {batch}, {patience}"
+        )
     said: list[str] = []
 
     def tell(line: str) -> None:
@@ -152,12 +157,15 @@ def finetune(
     aim, how = task.build(labels), tuning or Tuning()
     lr = how.lr if lr is None else lr
     chosen = head or model.usual_head(aim, pool)
+    if head is not None and pool:
+        chosen = head.replace("pool", pools(pool))
     if head is None and not pool and chosen != aim.head():
         tell(f"the head takes {POOLED[chosen.args['pool'].kind]} of a text: this encoder has no trained pooler")
     if long == "pieces" and aim.fields == {"target": "row"} and chosen.kind == "linear":
         chosen = chosen.replace("pool", pools("hierarchical", pool=chosen.get("pool")))
     objective = how.around(objectives("supervised", head=chosen, task=task, labels=labels))
-    settings = {"long": long} if long != "head" else {}
+    settings: dict[str, Any] = {"long": long} if long != "head" else {}
+    settings |= {"patience": patience} if patience else {}
     settings |= {"epochs": epochs, "lr": lr, "batch": batch, "max_length": max_length, "seed": seed, "seeds": seeds}
     found = _baselines(model, aim, splits, tell, baselines)
     with ExitStack() as stack:
@@ -166,14 +174,15 @@ def finetune(
         else:
             work = Path(out).with_name(Path(out).name + ".work")
             _claim(work, _fingerprint(model, splits, objective, settings, how), tell)
-        coder = Coder(model.tokenizer, _room(model, how, min(max_length, model.max_length)), long=long)
+        room, apart = _room(model, how, min(max_length, model.max_length)), chosen.slot.load(chosen.kind).apart
+        coder = Coder(model.tokenizer, room, long=long, apart=apart)
         rows = _write(coder, aim, splits.train, work / "train.safetensors", tell)
         best: tuple[float | None, Model] | None = None
         results = []
         for number in range(seed, seed + seeds):
             stages = _stages(objective, how, work, rows, number, epochs, lr, batch)
             result, tuned = _one_seed(
-                model, task, labels, splits, stages, number, max_length, long, work, progress, tell
+                model, task, labels, splits, stages, number, max_length, long, patience, work, progress, tell
             )
             result["degenerate"] = _degenerate(aim, result, found["majority"])
             if result["degenerate"]:
@@ -302,6 +311,7 @@ def _one_seed(
     seed: int,
     max_length: int,
     long: str,
+    patience: int,
     work: Path,
     progress: bool,
     tell: Say,
@@ -333,6 +343,9 @@ def _one_seed(
         if best is None or look.better(looks[-1][look.main], looks[chosen - 1][look.main]):
             best, chosen = tuned, epoch + 1
             kept = replace(now, tensors={k: v.contiguous() for k, v in now.tensors.items()})
+        if patience and epoch + 1 - chosen >= patience and epoch + 1 < len(stages):
+            tell(f"seed {seed}: no epoch since {chosen} was better; it ends before {len(stages) - epoch - 1} more")
+            break
     assert best is not None and best.task is not None
     scores = score_examples(best, best.task.build(labels), splits.test, max_length)
     result = {

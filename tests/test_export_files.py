@@ -257,6 +257,10 @@ def test_errors_name_the_thing(tmp_path, monkeypatch):
         export(model, "hf", tmp_path / "out", embedding=True, normalize=True)
     with pytest.raises(ValueError, match="the layout has no 'first' that marks the tokens with a label"):
         export(made(heads("crf", fact="first")), "onnx", tmp_path / "out")
+    with pytest.raises(
+        ValueError, match="cosine.* compares two texts that are read apart.*leave it off with --embedding"
+    ):
+        export(made(heads("cosine")), "torch", tmp_path / "out")
     monkeypatch.setattr(target, "installed", lambda package: False)
     for to, package, extra in (("onnx", "onnx and onnxscript", "export"), ("openvino", "openvino", "fast")):
         with pytest.raises(ImportError, match=rf"this needs {package}: pip install 'bertsmith\[{extra}\]'"):

@@ -10,6 +10,7 @@ import pandas
 import pytest
 import torch
 from scipy import stats
+from sklearn.utils.class_weight import compute_class_weight
 
 import bertsmith
 from bertsmith.coding import Row
@@ -152,6 +153,60 @@ def test_a_run_that_learns_nothing_is_named_degenerate(model):
     frame = rows(80).assign(label=lambda f: ["a" if i % 4 else "b" for i in range(len(f))])
     tuned = finetune(model, frame, baselines=False, **FAST | {"lr": 1e-9, "epochs": 1})
     assert tuned.report["degenerate"] == [0] and tuned.report["seeds"][0]["degenerate"]
+
+
+def test_a_run_without_better_epochs_ends_early(model, capsys):
+    tuned = finetune(
+        model, rows(64), baselines=False, patience=2, **LEARN | {"lr": 1e-9, "epochs": 6, "progress": True}
+    )
+    seed = tuned.report["seeds"][0]
+    assert len(seed["epochs"]) == 3 and seed["chosen_epoch"] == 1 and tuned.report["settings"]["patience"] == 2
+    assert "seed 0: no epoch since 1 was better; it ends before 3 more" in tuned.report["said"]
+    with pytest.raises(ValueError, match="patience 0 or more; got 1, 4, 16, -1"):
+        finetune(model, rows(64), patience=-1, **LEARN)
+
+
+def test_weights_of_labels_are_scikit_learns_and_the_formulas(tmp_path):
+    raw = ["a"] * 6 + ["b"] * 3 + ["c"]
+    weights = task("single_label", weights="balanced").build([]).settled(raw)["weights"]
+    want = compute_class_weight("balanced", classes=np.array(["a", "b", "c"]), y=raw)
+    assert list(weights.values()) == pytest.approx(want.tolist())
+    logits, y = torch.randn(10, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([0] * 6 + [1] * 3 + [2])
+    z = logits.double().numpy()
+    nll = np.log(np.exp(z).sum(1)) - z[np.arange(10), y]
+    loss = task("single_label", weights=weights).build(["a", "b", "c"]).loss(logits, y)
+    assert loss.item() == pytest.approx((want[y] * nll).sum() / want[y].sum(), rel=1e-5)
+    assert task("single_label").build(["a", "b", "c"]).loss(logits, y).item() == pytest.approx(nll.mean(), rel=1e-5)
+
+    sets = ["a", "a|b", "", "", "a", "", "", ""]
+    weights = task("multi_label", weights="balanced").build([]).settled(sets)["weights"]
+    assert weights == {"a": 5 / 3, "b": 7.0}
+    aim = task("multi_label", weights=weights).build(["a", "b", "c"])
+    z, y, w = logits[:8].double().numpy(), aim.encode(sets), np.array([5 / 3, 7, 1])
+    p = 1 / (1 + np.exp(-z))
+    one = -np.where(y.numpy() > 0, w * np.log(p), np.log(1 - p))
+    assert aim.loss(logits[:8], y).item() == pytest.approx(one.mean(), rel=1e-5)
+    start = [math.log((n + 0.5) / (8 - n + 0.5)) + math.log(f) for n, f in zip((3, 1, 0), w, strict=True)]
+    assert aim.starts(sets).tolist() == pytest.approx(start, rel=1e-5)
+
+    with pytest.raises(ValueError, match="weights of 'd'; there are: 'a', 'b', 'c'"):
+        task("single_label", weights={"d": 2.0}).build(["a", "b", "c"])
+    with pytest.raises(ValueError, match="weights are above 0; got {'a': 0}"):
+        task("multi_label", weights={"a": 0}).build(["a"])
+    with pytest.raises(ValueError, match="'balanced', which `finetune` turns into numbers"):
+        task("single_label", weights="equal").build([])
+
+
+def test_with_weights_a_rare_label_is_as_likely_as_the_others(model):
+    """Labels that no text tells: without weights the answer is the commonest, with them neither."""
+    frame = rows(400).assign(label=["rare" if i % 5 == 0 else "common" for i in range(400)])
+    mean = []
+    for weights in ({}, "balanced"):
+        aim = task("single_label", weights=weights)
+        tuned = finetune(model, frame, baselines=False, task=aim, **LEARN)
+        mean.append(np.mean([p.scores["rare"] for p in tuned.predict(list(rows(200, 5).text))]))
+    assert mean[0] < 0.3 and 0.35 < mean[1] < 0.65, mean
+    assert tuned.task.args["weights"] == {"common": pytest.approx(0.625, rel=0.1), "rare": pytest.approx(2.5, rel=0.1)}
 
 
 def test_a_killed_call_goes_on_to_the_same_numbers(model, tmp_path, monkeypatch):

@@ -226,6 +226,23 @@ def test_characters_are_their_formula_token_by_token():
         heads("char_cnn", span=2).build(build(encoder_spec()), 3)
 
 
+def test_heads_of_two_texts_are_their_formulas():
+    """On rows of two documents, of one (which is compared with itself) and of three (the first and the last count)."""
+    docs = documents((5, 3, 4, 6, 2, 3))
+    _, layout = packed(docs, [[0, 1], [2], [3, 4, 5]], 14)
+    x = noise(4, *layout.segment_BT.shape, DIM)
+    mean = [part.mean(0) for part in parts(x, layout)]
+    u, v = np.stack([mean[i] for i in (0, 2, 3)]), np.stack([mean[i] for i in (1, 2, 5)])
+    one, p = (head := made(heads("siamese"))), weights(head)
+    want = np.concatenate([u, v, np.abs(u - v)], -1) @ p["out.weight"].T + p["out.bias"]
+    np.testing.assert_allclose(one(x, layout).detach(), want, rtol=1e-4, atol=1e-5)
+    one, p = (head := made(heads("cosine"))), weights(head)
+    cosine = (u * v).sum(-1) / (np.linalg.norm(u, axis=-1) * np.linalg.norm(v, axis=-1))
+    np.testing.assert_allclose(one(x, layout).detach(), p["slope"] * cosine[:, None] + p["shift"], rtol=1e-4, atol=1e-5)
+    new = heads("cosine").build(build(encoder_spec()), 1)
+    np.testing.assert_allclose(new(x, layout).detach()[:, 0], cosine, rtol=1e-4, atol=1e-5)
+
+
 def test_the_recurrent_head_starts_as_torchs_and_from_the_seed():
     encoder = build(encoder_spec())
     head = heads("rnn", hidden=64).build(encoder, 3)

@@ -211,6 +211,45 @@ def test_multiple_choice_with_any_number_of_choices(model, tmp_path):
         tuned.predict("w33", "w3")
 
 
+def two_texts(count, seed, number):
+    """Whether both texts have w30, both have w31, or one each (labels); or the share of words that they have in common."""
+    rng, texts, pairs, labels = np.random.default_rng(seed), [], [], []
+    for _ in range(count):
+        if number:
+            words, same = rng.permutation(np.arange(30, 42))[:8], int(rng.integers(0, 5))
+            a, b = words[:4], np.concatenate([words[:same], words[4 : 8 - same]])
+            label = same / 4
+        else:
+            a, b = ([*rng.integers(5, 20, 3), 30 + rng.integers(0, 2)] for _ in range(2))
+            label = f"{'same' if a[-1] == b[-1] else 'other'}"
+        texts.append(" ".join(f"w{i}" for i in a))
+        pairs.append(" ".join(f"w{i}" for i in rng.permutation(b)))
+        labels.append(label)
+    return Examples(texts, pairs, labels)
+
+
+def test_two_texts_are_read_apart_and_compared_by_their_vectors(model, tmp_path):
+    sets = {"valid": two_texts(20, 1, True), "test": two_texts(60, 2, True)}
+    tuned = finetune(model, two_texts(200, 0, True), head=head("cosine"), **sets, **FAST)
+    assert tuned.report["test"]["spearman"]["mean"] > 0.8, tuned.report["test"]
+    tuned.save(tmp_path)
+    again, (a, b) = bertsmith.load(tmp_path), ("w30 w31 w32 w33", "w33 w31 w38 w39 w30")
+    one = again.predict(a, b)
+    assert one == tuned.predict(a, b) and one.label == pytest.approx(again.predict(b, a).label, rel=1e-5)
+    u, v = again.encode([a, b], normalize=True, precision="exact")
+    line = again.head.slope.item() * float(u @ v) + again.head.shift.item()
+    aim = again.task.build(again.labels)
+    assert one.label == pytest.approx(aim.mean + aim.scale * line, rel=1e-3)
+    with pytest.raises(ValueError, match=r"the head compares two texts; say which the second ones are \(pair=\)"):
+        again.predict(a)
+
+
+def test_labels_of_two_texts_that_are_read_apart(model):
+    sets = {"valid": two_texts(20, 1, False), "test": two_texts(60, 2, False)}
+    tuned = finetune(model, two_texts(240, 0, False), head=head("siamese"), **sets, **FAST)
+    assert tuned.report["test"]["accuracy"]["mean"] > 0.9, tuned.report["test"]
+
+
 def test_ordered_labels(model):
     """Stars by how many of w30 there are; an error of one costs less than one of three, and no probability is negative."""
     rng = np.random.default_rng(0)

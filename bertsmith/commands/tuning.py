@@ -71,6 +71,12 @@ def finetune(
             help="What the head reads of a text: bert, mean, max, ...; as the encoder was trained if not said."
         ),
     ] = "",
+    head: Annotated[
+        str | None, typer.Option(help="What stands on the encoder, if not the task's own: mlp, siamese, cosine, ...")
+    ] = None,
+    patience: Annotated[
+        int, typer.Option(help="Epochs without a better one after which a run ends; 0: all are done.")
+    ] = 0,
     group: Group = None,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -100,13 +106,15 @@ def finetune(
         batch,
         max_length,
         not as_json,
-        task=_task(task),
+        task=_named("task", task),
         seed=seed,
         tuning=how,
         baselines=_baselines(baselines),
         group=group,
         long=long,
         pool=pool,
+        head=_named("head", head),
+        patience=patience,
     )
     if how.partial:
         share = adapters.save(tuned, base, out / "adapter")["share"]
@@ -153,7 +161,7 @@ def multitask(
         accumulate=accumulate,
         max_length=max_length,
         temperature=None if in_turn else temperature,
-        tasks={name: _task(one) for name, one in _by_name(task, "a task", "NAME=TASK").items()},
+        tasks={name: _named("task", one) for name, one in _by_name(task, "a task", "NAME=TASK").items()},
         columns={
             name: Ask(texts.get(name), columns_of(pairs.get(name)), columns_of(labels.get(name)))
             for name in texts | pairs | labels
@@ -216,7 +224,7 @@ def diet(
         Ask(text, columns_of(pair), columns_of(label), group),
         valid,
         test,
-        _task(task),
+        _named("task", task),
         young=Young(runs, after, epochs, lr, batch, max_length, seed=seed),
         epochs=epochs,
         seeds=seeds,
@@ -228,11 +236,11 @@ def diet(
     _tell_tuned(tuned.report, as_json, out)
 
 
-def _task(said: str | None) -> Any:
-    """The spec of a task, or None where nothing is said."""
+def _named(room: str, said: str | None) -> Any:
+    """The spec of a task or a head, or None where nothing is said."""
     from bertsmith.spec import named_spec
 
-    return None if said is None else named_spec("task", said)
+    return None if said is None else named_spec(room, said)
 
 
 def _baselines(said: str) -> Any:

@@ -57,6 +57,11 @@ def export(model: Model, to: str, out: Path | str, embedding: bool = False, norm
         raise ValueError(f"the weights are on {model.device}, and an export reads them on the CPU: model.to('cpu')")
     if embedding and not makes_vector(model):
         model = _copy(model, Bundle(model.encoder, None))
+    if model.head is not None and model.head.apart:
+        raise ValueError(
+            f"{model.head_spec} compares two texts that are read apart, and a graph is given one text a row: leave it off with "
+            "--embedding, and compare the vectors"
+        )
     given = batches(model)
     plain = _baked(model)
     asked = Asked(plain, Graph(plain, normalize).eval(), given)

@@ -16,12 +16,14 @@ class Head(nn.Module):
 
     Attributes:
         each: it answers for each "document", each "token" or each "row".
+        apart: it wants the two texts of a pair as two documents of a row, not as one.
         speaks: what it gives are logits over the vocabulary, one row a token; it has `logits`, for some states only.
     """
 
     paper = ""
     each = "document"
     order = 1
+    apart = False
     speaks = False
 
     def __init__(self, encoder: Encoder, labels: int):

@@ -54,10 +54,10 @@ class CharCNN(Head):
         self.table, self.conv = Embedding(257, width), Linear(span * width, filters)
         self.join, self.drop = Linear(filters, encoder.dim), Dropout(dropout)
         with torch.no_grad():
+            for p in (*self.conv.parameters(), *self.join.parameters()):
+                nn.init.zeros_(p)
             for weight, far in ((self.table.weight, 3 / width), (self.conv.weight, 6 / (span * width + filters))):
                 nn.init.uniform_(weight, -(far**0.5), far**0.5, generator=generator())
-            for zero in (self.conv.bias, self.join.weight, self.join.bias):
-                nn.init.zeros_(zero)
 
     def forward(self, x_BTD: Tensor, layout: Layout) -> Tensor:
         if self.fact not in layout.extra:

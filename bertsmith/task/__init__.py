@@ -162,4 +162,25 @@ class Task:
         raise NotImplementedError
 
 
+def label_weights(kind: str, labels: list[str], weights: dict[str, float] | str) -> Tensor | None:
+    """float32 [labels] of weights by name, 1 for those not named; None if there are none, or not yet ("balanced").
+
+    Raises ValueError for other words, labels that there are not, and weights that are not above 0.
+    """
+    if isinstance(weights, str):
+        if weights != "balanced" or labels:
+            raise ValueError(
+                f"task/{kind}: weights are {{label: number}}, or 'balanced', which `finetune` turns into numbers by the "
+                f"training labels; got {weights!r}"
+            )
+        return None
+    if labels and (unknown := sorted(set(weights) - set(labels))):
+        raise ValueError(
+            f"task/{kind}: weights of {', '.join(map(repr, unknown[:5]))}; there are: {', '.join(map(repr, labels))}"
+        )
+    if odd := {name: w for name, w in weights.items() if not w > 0}:
+        raise ValueError(f"task/{kind}: weights are above 0; got {odd}")
+    return torch.tensor([float(weights.get(name, 1.0)) for name in labels]) if weights else None
+
+
 task = Slot(__name__, Task)

@@ -3,6 +3,7 @@
 As the multi-label heads of BERT models do it (GoEmotions, Demszky et al. 2020, arXiv:2005.00547, section 5).
 """
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 from bertsmith import divergence
 from bertsmith.metric import metric
 from bertsmith.scores import Scores
-from bertsmith.task import Task
+from bertsmith.task import Task, label_weights
 
 
 class MultiLabel(Task):
@@ -22,6 +23,8 @@ class MultiLabel(Task):
     main: the metric by which epochs are chosen: micro_f1, macro_f1 or accuracy (of whole sets).
     threshold: a label is predicted if the sigmoid of its logit is above this; 0: of twentieths that which is best on the
         validation split, by `main` (0.5 until it is chosen).
+    weights: what a text that has the label counts for it in the loss, by name, 1 if not named; "balanced": as much as all texts
+        that have it not, by the training labels.
     temperature: of each label, what its logit is divided by where probabilities are asked (see `bertsmith.calibration`); []:
         1. No answer changes.
     """
@@ -39,6 +42,7 @@ class MultiLabel(Task):
         main: str = "micro_f1",
         separator: str = "|",
         threshold: float = 0.0,
+        weights: dict[str, float] | str = {},  # noqa: B006
         temperature: list[float] = [],  # noqa: B006
     ) -> None:
         super().__init__(labels)
@@ -54,6 +58,7 @@ class MultiLabel(Task):
         if main not in self.scored:
             raise ValueError(f"task/multi_label measures {', '.join(self.scored)}; not {main!r}")
         self.main, self.separator, self.threshold, self.choose = main, separator, threshold or 0.5, not threshold
+        self.balanced, self.weight_L = weights == "balanced", label_weights("multi_label", labels, weights)
         self.temperature = torch.tensor(temperature or [1.0])
         self.number = {name: i for i, name in enumerate(labels)}
 
@@ -80,9 +85,15 @@ class MultiLabel(Task):
 
     def starts(self, raw: list[Any]) -> Tensor | None:
         """The log odds of each label, as for rare objects in Lin et al. 2017, arXiv:1708.02002, section 4.1: from 0, where
-        every label is as likely as not, small models spend most of a short training on finding that labels are rare."""
+        every label is as likely as not, small models spend most of a short training on finding that labels are rare. With
+        weights, those that the weighted texts have."""
         count_L = self.encode(raw).sum(0)
-        return torch.log((count_L + 0.5) / (len(raw) - count_L + 0.5))
+        odds_L = torch.log((count_L + 0.5) / (len(raw) - count_L + 0.5))
+        return odds_L if self.weight_L is None else odds_L + self.weight_L.log()
+
+    def settled(self, raw: list[Any]) -> dict[str, Any]:
+        count = Counter(name for x in raw for name in set(self.parts(x))) if self.balanced else Counter()
+        return {"weights": {name: max(1, len(raw) - n) / n for name, n in sorted(count.items())}} if count else {}
 
     def chosen(self, parts: list[list[Any]], raw: list[Any]) -> dict[str, Any]:
         if not self.choose or not raw:
@@ -99,7 +110,8 @@ class MultiLabel(Task):
         return {"threshold": best}
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(logits.float(), target)
+        weight_L = self.weight_L.to(logits.device) if self.weight_L is not None else None
+        return F.binary_cross_entropy_with_logits(logits.float(), target, pos_weight=weight_L)
 
     def kl(self, one: Tensor, two: Tensor, target: Tensor) -> Tensor:
         return divergence.coins(one, two, target)

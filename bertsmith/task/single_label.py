@@ -1,5 +1,6 @@
 """One label out of several, softmax and cross-entropy. BERT, Devlin et al. 2018, arXiv:1810.04805, section 4.1."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from bertsmith.metric import metric
 from bertsmith.scores import Scores
-from bertsmith.task import Task
+from bertsmith.task import Task, label_weights
 
 
 def _name(raw: Any) -> str:
@@ -30,6 +31,8 @@ class SingleLabel(Task):
 
     main: the metric by which epochs are chosen: accuracy, macro_f1, matthews, or f1 (two labels; of the second one).
     smoothing: the share of the target spread evenly over all labels (Szegedy et al. 2015, arXiv:1512.00567, section 7).
+    weights: what a text of a label counts in the loss, by name, 1 if not named; "balanced": all labels alike, n / (L n_c) by
+        the training labels, as scikit-learn has it.
     temperature: what logits are divided by where probabilities are asked (see `bertsmith.calibration`); no answer changes.
     """
 
@@ -38,12 +41,19 @@ class SingleLabel(Task):
     paper = "arXiv:1810.04805"
 
     def __init__(
-        self, labels: list[str], *, main: str = "accuracy", smoothing: float = 0.0, temperature: float = 1.0
+        self,
+        labels: list[str],
+        *,
+        main: str = "accuracy",
+        smoothing: float = 0.0,
+        weights: dict[str, float] | str = {},  # noqa: B006
+        temperature: float = 1.0,
     ) -> None:
         super().__init__(labels)
         if not temperature > 0:
             raise ValueError(f"task/single_label needs a temperature above 0; got {temperature}")
         self.main, self.smoothing, self.temperature = main, smoothing, temperature
+        self.balanced, self.weight_L = weights == "balanced", label_weights("single_label", labels, weights)
         self.number = {name: i for i, name in enumerate(labels)}
         self.scored = ["accuracy", "macro_f1", "matthews"] + (["f1"] if len(labels) == 2 else [])
         if labels and main not in self.scored:
@@ -53,6 +63,10 @@ class SingleLabel(Task):
 
     def names(self, raw: list[Any]) -> list[str]:
         return sorted({_name(x) for x in raw}, key=_order)
+
+    def settled(self, raw: list[Any]) -> dict[str, Any]:
+        count = Counter(self.strata(raw)) if self.balanced else Counter()
+        return {"weights": {name: len(raw) / (len(count) * n) for name, n in sorted(count.items())}} if count else {}
 
     def strata(self, raw: list[Any]) -> list[str]:
         return [_name(x) for x in raw]
@@ -66,7 +80,8 @@ class SingleLabel(Task):
         return torch.tensor([self.number[name] for name in names], dtype=torch.int64)
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
-        return F.cross_entropy(logits.float(), target, label_smoothing=self.smoothing)
+        weight_L = self.weight_L.to(logits.device) if self.weight_L is not None else None
+        return F.cross_entropy(logits.float(), target, weight_L, label_smoothing=self.smoothing)
 
     def decode(self, logits: Tensor) -> list[str]:
         return [self.labels[i] for i in logits.argmax(-1).tolist()]
