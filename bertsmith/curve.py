@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from bertsmith.draw import draw
 from bertsmith.examples import Columns
@@ -35,9 +35,12 @@ def curve(
     task: Spec | None = None,
     head: Spec | None = None,
     seed: int = 0,
-    baselines: bool = True,
+    baselines: bool | Literal["all"] | dict[str, Spec] = True,
     tuning: Tuning | None = None,
     group: str | None = None,
+    long: str = "head",
+    pool: str = "",
+    patience: int = 0,
     progress: bool = True,
     say: Say = aloud,
 ) -> dict[str, Any]:
@@ -78,6 +81,9 @@ def curve(
             seed=seed,
             baselines=baselines,
             tuning=tuning,
+            long=long,
+            pool=pool,
+            patience=patience,
             say=say,
         )
         found["metric"] = tuned.report["metric"]

@@ -81,6 +81,9 @@ class Tuning:
         return self.select != [selects("paths")]
 
 
+TFIDF = {"tfidf": baseline.baseline("linear")}
+
+
 def finetune(
     model: Model,
     source: Any,
@@ -99,7 +102,7 @@ def finetune(
     task: Spec | None = None,
     head: Spec | None = None,
     seed: int = 0,
-    baselines: bool | Literal["all"] = True,
+    baselines: bool | Literal["all"] | dict[str, Spec] = True,
     tuning: Tuning | None = None,
     group: str | None = None,
     long: str = "head",
@@ -122,7 +125,7 @@ def finetune(
         task: what the labels are, such as `task("single_label", main="matthews")`; guessed from them where None.
         head: by default the task's.
         baselines: beside the majority answer TF-IDF on the same splits; "all": also naive Bayes, SVM, forest, gzip, TextCNN,
-            and what reads the frozen encoder's vectors; False: neither.
+            and what reads the frozen encoder's vectors; False: neither; or others, by the name that the report gives them.
         tuning: what trains, and what is added for it (LoRA, adapters, ...); all weights where None.
         long: what is kept of longer texts: "head", "tail", "head+tail", or all of it in "pieces", over which the head has a
             `pool/hierarchical`.
@@ -207,11 +210,13 @@ def finetune(
     return final
 
 
-def _baselines(model: Model, aim: Task, splits: Splits, tell: Say, which: bool | Literal["all"]) -> dict[str, Any]:
+def _baselines(
+    model: Model, aim: Task, splits: Splits, tell: Say, which: bool | Literal["all"] | dict[str, Spec]
+) -> dict[str, Any]:
     """The best constant answer and, as far as they can do the task, the baselines that are asked for, on the test split."""
     found: dict[str, Any] = {"majority": baseline.majority(aim, splits.train, splits.test)}
     if which:
-        specs = usual() if which == "all" else {"tfidf": baseline.baseline("linear")}
+        specs = which if isinstance(which, dict) else TFIDF if which is True else usual()
         try:
             found |= beside(specs, aim, splits.train, splits.valid, splits.test, Frozen(model), tell)
         except ImportError:

@@ -168,6 +168,29 @@ def test_finetune_evaluate_predict(model, tmp_path, monkeypatch, capsys):
     assert code == 0 and len(answers) == 2 and set(answers[0]["scores"]) == {"farm", "pet"}
 
 
+def test_finetune_with_a_curve_a_dictionary_and_weights(model, tmp_path, monkeypatch, capsys):
+    (tmp_path / "words.dic").write_text("%\n1\tpets\n2\tfarm\n%\ncat\t1\ndog*\t1\ncow\t2\n")
+    words = (
+        "finetune",
+        model / "run",
+        model / "table.csv",
+        "--text",
+        "text",
+        "--label",
+        "label",
+        "--out",
+        tmp_path / "t",
+    )
+    more = ("--dictionary", tmp_path / "words.dic", "--sizes", "4,8", "--task", "single_label:weights=balanced")
+    code, out, _ = run(monkeypatch, capsys, *words, *more, "--epochs", "2", "--patience", "1", "--batch", "8", "--json")
+    found = json.loads(out)
+    assert code == 0 and set(found["baselines"]) == {"majority", "tfidf", "dictionary"}
+    assert set(found["task"]["weights"]) == {"farm", "pet"} and found["settings"]["patience"] == 1
+    points = json.loads((tmp_path / "t/curve.json").read_text())["points"]
+    assert [point["size"] for point in points] == [4, 8] and "dictionary" in points[0]["baselines"]
+    assert "Training size" in (tmp_path / "t/report.html").read_text()
+
+
 def test_predict_through_pipes(model, tuned, tmp_path, monkeypatch, capsys):
     """Objects in, objects out, and nothing else on the standard output; a file's ending says its format."""
     rows = [{"id": i, "text": text} for i, text in enumerate(("the cat sat .", "", "the cow ran ."))]
@@ -284,6 +307,18 @@ def test_texts_that_teach_least_are_left_out(model, tmp_path, monkeypatch, capsy
         (
             ("finetune", "MODEL", "table.csv", "--out", "x", "--label", "colour"),
             "no column 'colour'; it has: 'text', 'label'",
+        ),
+        (
+            ("finetune", "MODEL", "table.csv", "--out", "x", "--sizes", "10,many"),
+            "--sizes is numbers of texts with commas",
+        ),
+        (
+            ("finetune", "MODEL", "table.csv", "--out", "x", "--dictionary", "no.dic"),
+            "no file 'no.dic'; --dictionary is",
+        ),
+        (
+            ("finetune", "MODEL", "table.csv", "--out", "x", "--head", "tree"),
+            "no head method 'tree'; there are: bert_pretraining",
         ),
     ],
 )

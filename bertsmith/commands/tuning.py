@@ -74,6 +74,12 @@ def finetune(
     head: Annotated[
         str | None, typer.Option(help="What stands on the encoder, if not the task's own: mlp, siamese, cosine, ...")
     ] = None,
+    dictionary: Annotated[
+        str | None, typer.Option(help="A .dic file as LIWC's: what its categories tell is one more baseline.")
+    ] = None,
+    sizes: Annotated[
+        str | None, typer.Option(help="100,400,1600: tune on so many texts, too; the report draws the curve.")
+    ] = None,
     patience: Annotated[
         int, typer.Option(help="Epochs without a better one after which a run ends; 0: all are done.")
     ] = 0,
@@ -86,36 +92,37 @@ def finetune(
     A method that leaves most weights as they are also writes OUT/adapter, what it changed alone.
     """
     from bertsmith import adapter as adapters
+    from bertsmith.curve import curve
     from bertsmith.model import load
     from bertsmith.recipes.tuning import named
+    from bertsmith.report_tuning import write_tuning_report
     from bertsmith.tuning import finetune as run
 
-    base, how = load(model), named(method)
-    tuned = run(
-        base,
-        file,
-        text,
-        columns_of(pair),
-        columns_of(label),
-        out,
-        valid,
-        test,
-        seeds,
-        epochs,
-        lr,
-        batch,
-        max_length,
-        not as_json,
-        task=_named("task", task),
-        seed=seed,
-        tuning=how,
-        baselines=_baselines(baselines),
-        group=group,
-        long=long,
-        pool=pool,
-        head=_named("head", head),
-        patience=patience,
-    )
+    counts, base, how = _sizes(sizes), load(model), named(method)
+    columns = text, columns_of(pair), columns_of(label)
+    settings: dict[str, Any] = {
+        "valid": valid,
+        "test": test,
+        "seeds": seeds,
+        "epochs": epochs,
+        "lr": lr,
+        "batch": batch,
+        "max_length": max_length,
+        "progress": not as_json,
+        "task": _named("task", task),
+        "seed": seed,
+        "tuning": how,
+        "baselines": _baselines(baselines, dictionary),
+        "group": group,
+        "long": long,
+        "pool": pool,
+        "head": _named("head", head),
+        "patience": patience,
+    }
+    tuned = run(base, file, *columns, out=out, **settings)
+    if counts:
+        curve(base, file, counts, *columns, out=out, **settings)
+        write_tuning_report(out)
     if how.partial:
         share = adapters.save(tuned, base, out / "adapter")["share"]
         say(f"{100 * share:.2f} % of the numbers are its own: they are in {out / 'adapter'}")
@@ -243,12 +250,32 @@ def _named(room: str, said: str | None) -> Any:
     return None if said is None else named_spec(room, said)
 
 
-def _baselines(said: str) -> Any:
-    """What `finetune` calls them. Raises ValueError for another word."""
-    known = {"tfidf": True, "all": "all", "none": False}
+def _baselines(said: str, dictionary: str | None = None) -> Any:
+    """What `finetune` calls them. Raises ValueError for another word, FileNotFoundError where there is no dictionary."""
+    from bertsmith.baseline import baseline
+    from bertsmith.beside import usual
+    from bertsmith.feature import feature
+    from bertsmith.tuning import TFIDF
+
+    known = {"tfidf": TFIDF, "all": usual(), "none": {}}
     if said not in known:
         raise ValueError(f"no baselines {said!r}; there are: {', '.join(known)}")
-    return known[said]
+    if dictionary is None:
+        return known[said]
+    if not Path(dictionary).is_file():
+        raise FileNotFoundError(f"no file {dictionary!r}; --dictionary is a .dic file as LIWC's are")
+    return known[said] | {"dictionary": baseline("linear", features=feature("dictionary", path=dictionary))}
+
+
+def _sizes(said: str | None) -> list[int]:
+    """Numbers of texts. ValueError for what is none."""
+    try:
+        found = [int(one) for one in said.split(",")] if said else []
+    except ValueError:
+        found = [0]
+    if any(one < 1 for one in found):
+        raise ValueError(f"--sizes is numbers of texts with commas between them, 100,400,1600; got {said!r}")
+    return found
 
 
 def _by_name(said: list[str] | None, what: str, form: str) -> dict[str, str]:
