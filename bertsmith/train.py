@@ -124,8 +124,9 @@ def _advance(run: Run, now: Trained, precision: str, out: Path, world: World, lo
     load_tensors(learner, now.tensors)
     learner, select = learner.to(device).train(), stage.select.build()
     masters = Masters(learner, precision)
-    compiled = precision == "bf16" and device.type == "cpu"
-    once: dict[str, Any] = dict(fused.about(learner.encoder.layers, learner.encoder.embedding)) if compiled else {}
+    once: dict[str, Any] = {"precision": precision}
+    if precision == "bf16" and device.type == "cpu":
+        once |= fused.about(learner.encoder.layers, learner.encoder.embedding)
     names = [n for n, p in masters.fp32.items() if select(n, p)]
     for n, p in masters.live.items():
         p.requires_grad_(n in names)

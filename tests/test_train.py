@@ -80,6 +80,7 @@ def test_the_log_and_the_loss(corpus, tmp_path):
         "mfu",
     }
     assert names <= log[0].keys() and len(log) == 60 and log[-1]["progress"] == 1.0
+    assert log[0]["precision"] == json.loads((tmp_path / "run.json").read_text())["precision"] == "fp32"
     assert log[-1]["loss"] < 0.85 * log[0]["loss"]  # what is left is the entropy of ten even words, ln 10
 
 
