@@ -127,4 +127,6 @@ def label_space(splits: Splits, task: Spec, tell: Say) -> tuple[list[str], Spec]
         )
     if unseen := sorted(set(labels) - set(blank.names(splits.train.label))):
         tell(f"labels that never occur in train: {', '.join(map(repr, unseen[:10]))}")
+    if untested := sorted(set(blank.names(splits.train.label)) - set(blank.names(splits.test.label))):
+        tell(f"labels that no test text has, learnt and not measured: {', '.join(map(repr, untested[:10]))}")
     return labels, task

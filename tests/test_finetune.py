@@ -155,6 +155,29 @@ def test_a_run_that_learns_nothing_is_named_degenerate(model):
     assert tuned.report["degenerate"] == [0] and tuned.report["seeds"][0]["degenerate"]
 
 
+def test_a_class_with_one_example_is_learnt_and_said_not_to_be_measured(model):
+    frame = pandas.concat([rows(40), pandas.DataFrame([{"text": "w1 w2 w3", "label": "odd"}])])
+    tuned = finetune(model, frame, baselines=False, **FAST)
+    assert tuned.labels == ["negative", "odd", "positive"]
+    assert "labels that no test text has, learnt and not measured: 'odd'" in tuned.report["said"]
+    tuned = finetune(model, rows(40), baselines=False, **FAST)
+    assert not any("not measured" in line for line in tuned.report["said"])
+
+
+@pytest.mark.parametrize("long", ["head", "tail", "head+tail"])
+def test_a_text_of_100_000_tokens_is_cut_and_counted(model, long):
+    frame = rows(60)
+    frame.loc[0, "text"] = " ".join(f"w{i % 20}" for i in range(100_000))
+    splits = {"valid": rows(8, 1), "test": rows(8, 2)}
+    tuned = finetune(model, frame, long=long, baselines=False, **splits, **FAST | {"epochs": 1})
+    said = f"1 of 60 training texts are longer than max_length=16 and are cut (the {long} is kept, 99."
+    assert [line for line in tuned.report["said"] if line.startswith(said)], tuned.report["said"]
+    alone = tuned.predict(frame.text[0])
+    assert tuned.cut == 1 and alone.label in tuned.labels
+    with pytest.raises(ValueError, match="text 0 has 100002 tokens, more than 32: cut it, or on_long='truncate'"):
+        tuned.predict(frame.text[0], on_long="error")
+
+
 def test_a_run_without_better_epochs_ends_early(model, capsys):
     tuned = finetune(
         model, rows(64), baselines=False, patience=2, **LEARN | {"lr": 1e-9, "epochs": 6, "progress": True}
