@@ -21,7 +21,7 @@ from bertsmith.fused.again import Source, again
 from bertsmith.fused.again import measured as measured
 from bertsmith.fused.embedding import embedded as embedded
 from bertsmith.fused.embedding import why_not as why_not_embedded
-from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, by_distance, listens, pieces
+from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, by_distance, inside, listens, pieces
 from bertsmith.layout import Layout
 from bertsmith.native import step
 from bertsmith.position.alibi import ALiBi
@@ -76,7 +76,7 @@ def _by(why: str) -> str:
 def _known(layer: nn.Module) -> Pieces:
     """Raises Unsupported, naming what is not."""
     found = pieces(layer)
-    if all_modules._global_forward_hooks or any(listens(m) for m in layer.modules()):
+    if all_modules._global_forward_hooks or any(listens(m) for m in inside(layer)):
         raise Unsupported("hooks: something listens inside the layer")
     if found.act not in ACTS:
         raise Unsupported(f"the slope of act/{type(found.ffn.act).__name__}")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bertsmith import kernels
 from bertsmith.embedding.tokens import Tokens
-from bertsmith.fused.pieces import NORM_KINDS, Unsupported, listens
+from bertsmith.fused.pieces import NORM_KINDS, Unsupported, inside, listens
 from bertsmith.layout import Layout
 from bertsmith.linear import grafts_of
 from bertsmith.native import step
@@ -65,7 +65,7 @@ def _known(embedding: nn.Module) -> Tokens:
         raise Unsupported(f"position/{type(position).__name__} in the embedding")
     if type(norm) not in NORM_KINDS:
         raise Unsupported(f"norm/{type(norm).__name__}")
-    if any(len(grafts_of(m)) or listens(m) for m in embedding.modules()):
+    if any(len(grafts_of(m)) or listens(m) for m in inside(embedding)):
         raise Unsupported("a graft, or somebody who listens, inside the embedding")
     if embedding.table.weight.shape[1] % 32:
         raise Unsupported(f"a width of the embedding that is not a multiple of 32: {embedding.table.weight.shape[1]}")

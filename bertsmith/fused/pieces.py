@@ -51,7 +51,7 @@ def pieces(block: nn.Module) -> Pieces:
     """Raises Unsupported."""
     if type(block) is not Sequential:
         raise Unsupported(f"block/{type(block).__name__}")
-    if any(len(grafts_of(module)) for module in block.modules()):
+    if any(len(grafts_of(module)) for module in inside(block)):
         path, module = next((path, module) for path, module in block.named_modules() if len(grafts_of(module)))
         raise Unsupported(f"the graft {', '.join(grafts_of(module))} at {path or 'a layer'}")
     mixer, ffn = block.mixer, block.ffn
@@ -78,6 +78,14 @@ def pieces(block: nn.Module) -> Pieces:
         if isinstance(residual.norm, LayerNorm | RMS):
             norms[f"{name}_{'out' if type(residual) is Post else 'in'}"] = residual.norm
     return Pieces(mixer, ffn, mixer.core, block.mixer_residual, block.ffn_residual, ACTS[act], linears, norms)  # type: ignore[arg-type]
+
+
+def inside(module: nn.Module) -> list[nn.Module]:
+    """The module and what is in it; asked of every layer in every step, and `modules()` takes many times as long."""
+    found = [module]
+    for one in found:  # grows meanwhile
+        found.extend(part for part in one._modules.values() if part is not None)
+    return found
 
 
 def listens(module: nn.Module) -> bool:
