@@ -8,7 +8,8 @@ from toy import encoder_spec
 from bertsmith.ffn import ffn
 from bertsmith.norm import norm
 from bertsmith.residual import residual
-from bertsmith.spec import Slot, Spec, find_slot, rooms
+from bertsmith.spec import Slot, Spec, find_slot, named_spec, rooms
+from bertsmith.task import task
 
 
 def test_settings_are_checked_at_once_and_messages_list_what_exists():
@@ -90,3 +91,15 @@ def test_a_file_with_two_methods_is_refused(tmp_path, monkeypatch):
     with pytest.raises(TypeError, match="must define exactly one Base, it defines 2"):
         Slot("odd_room", odd_room.Base).load("two")
     del sys.modules["odd_room"]
+
+
+def test_a_word_of_the_command_line_may_hold_json_with_commas():
+    assert named_spec("task", "ordinal") == task("ordinal")
+    said = named_spec("task", 'single_label:weights={"a": 2, "b, c": 0.5},main=macro_f1,smoothing=0.1')
+    assert said == task("single_label", weights={"a": 2, "b, c": 0.5}, main="macro_f1", smoothing=0.1)
+    inner = named_spec("head", 'mlp:pool={"kind": "pool/mean"},dropout=0')
+    assert inner.get("pool").kind == "mean" and inner.get("dropout") == 0
+    assert named_spec("task", "tagging:scheme=bilou,tags=[]").get("scheme") == "bilou"
+    for wrong in ("tagging:scheme", "tagging:scheme=io,stride", "tagging:,"):
+        with pytest.raises(ValueError, match="settings are KEY=VALUE with commas between them"):
+            named_spec("task", wrong)
