@@ -41,7 +41,7 @@ from bertsmith.tokenizer.roles import shown, special_ids
 FORMAT = 1
 ASSETS = Path(__file__).parent / "assets"
 PROBES, EXAMPLES = 300, 1000  # texts in the box that the engine measures by, and that 8-bit weights are fitted to
-SLICE = 4096  # texts that are tokenized at once
+SLICE, FEW = 4096, 64  # texts that are tokenized at once; fewer are not worth asking for a second thread
 BATCH_TOKENS = 8192  # places in a batch of inference, padding included
 TASKS = {"span": "extractive_qa", "context_span": "extractive_qa", "choice": "multiple_choice"}  # of stock heads
 POOLING = {"mean": "pooling_mode_mean_tokens", "first": "pooling_mode_cls_token"}
@@ -237,7 +237,8 @@ class Model:
         out = np.zeros((len(rows), self.encoder.dim), dtype=np.float32)
         coder = self.coder(max_length, on_long)
         for begin in range(0, len(rows), SLICE):
-            flat = coder.flat(rows[begin : begin + SLICE], 1 if alone else threads())
+            some = rows[begin : begin + SLICE]
+            flat = coder.flat(some, threads() if len(some) >= FEW else 1)
             out[begin : begin + SLICE] = self.pooled(flat, kind, precision)
         self.cut = coder.cut
         if normalize:

@@ -7,7 +7,6 @@ with another one, or one that spells a special token, is left to the library.
 
 import functools
 import json
-import re
 from collections.abc import Sequence
 from unicodedata import combining
 
@@ -27,9 +26,7 @@ class Compiled:
     """Ids of single texts, special tokens included."""
 
     def __init__(self, words: Words, spelt: list[str]):
-        self.words, self.specials = words, words.specials
-        # what has no UTF-8, half a surrogate pair, is odd too
-        self.odd = re.compile("|".join([*map(re.escape, spelt), "[\ud800-\udfff]"]))
+        self.words, self.specials, self.spelt = words, words.specials, spelt
 
     def __call__(self, texts: Sequence[str], most: int, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(ids int32 [tokens], starts int32 [texts + 1], whole int32 [texts]: how many tokens each would have uncut).
@@ -37,12 +34,23 @@ class Compiled:
         A text that is for the library has no ids, and -1 in `whole`. Texts are cut after `most` tokens, at least one more than
         the special ones.
         """
-        if self.odd.search("\n".join(texts)):
-            texts = [UNKNOWN if self.odd.search(text) else text for text in texts]
+        every = "\n".join(texts)
+        if any(special in every for special in self.spelt) or not _has_bytes(every):
+            odd = [any(special in text for special in self.spelt) or not _has_bytes(text) for text in texts]
+            texts = [UNKNOWN if is_odd else text for is_odd, text in zip(odd, texts, strict=True)]
         return self.words(texts, most, threads)
 
 
 UNKNOWN = chr(CHARACTERS)
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether it can be written in UTF-8; half a surrogate pair cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def compiled(tokenizer: Tokenizer) -> Compiled | None:
