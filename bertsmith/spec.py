@@ -206,4 +206,7 @@ def named_spec(room: str, said: str) -> Spec:
             end = (rest + ",").index(",")
             value = rest[:end]
         settings[key], rest = from_plain(value), rest[end + 1 :]
-    return find_slot(room)(kind, **settings)
+    try:
+        return find_slot(room)(kind, **settings)
+    except TypeError as error:  # what is a slip in a program is a user's mistake here
+        raise ValueError(str(error)) from None

@@ -103,3 +103,5 @@ def test_a_word_of_the_command_line_may_hold_json_with_commas():
     for wrong in ("tagging:scheme", "tagging:scheme=io,stride", "tagging:,"):
         with pytest.raises(ValueError, match="settings are KEY=VALUE with commas between them"):
             named_spec("task", wrong)
+    with pytest.raises(ValueError, match="task/single_label has no setting weight; it has: main, smoothing, weights"):
+        named_spec("task", "single_label:weight=balanced")
