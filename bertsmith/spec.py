@@ -58,7 +58,8 @@ class Slot:
         return {p.name: p for p in params if p.kind is p.KEYWORD_ONLY}
 
     def __call__(self, kind: str, **settings: Any) -> "Spec":
-        """A checked Spec. Raises TypeError for unknown or missing settings, naming those that exist."""
+        """A checked Spec. Raises TypeError for unknown or missing settings, naming those that exist, and for numbers that
+        are none."""
         kind = self.aliases.get(kind, kind)
         schema = self.schema(kind)
         if unknown := sorted(set(settings) - set(schema)):
@@ -69,7 +70,12 @@ class Slot:
         if missing := sorted(set(schema) - set(settings) - set(defaults)):
             raise TypeError(f"{self.name}/{kind} needs {', '.join(missing)}; its settings: {', '.join(schema)}")
         given = defaults | settings
-        return Spec(self, kind, {n: _plain(given[n], f"{self.name}/{kind}.{n}") for n in schema})
+        args = {n: _plain(given[n], f"{self.name}/{kind}.{n}") for n in schema}
+        for name in settings:
+            wanted = getattr(schema[name].annotation, "__name__", schema[name].annotation)
+            if wanted in ("int", "float") and (isinstance(args[name], bool) or not isinstance(args[name], int | float)):
+                raise TypeError(f"{self.name}/{kind}.{name} is a number; got {args[name]!r}")
+        return Spec(self, kind, args)
 
 
 @dataclass(frozen=True)

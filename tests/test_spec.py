@@ -7,6 +7,7 @@ from toy import encoder_spec
 
 from bertsmith.ffn import ffn
 from bertsmith.norm import norm
+from bertsmith.recipes.tuning import named
 from bertsmith.residual import residual
 from bertsmith.spec import Slot, Spec, find_slot, named_spec, rooms
 from bertsmith.task import task
@@ -105,3 +106,7 @@ def test_a_word_of_the_command_line_may_hold_json_with_commas():
             named_spec("task", wrong)
     with pytest.raises(ValueError, match="task/single_label has no setting weight; it has: main, smoothing, weights"):
         named_spec("task", "single_label:weight=balanced")
+    with pytest.raises(ValueError, match="task/single_label.smoothing is a number; got 'much'"):
+        named_spec("task", "single_label:smoothing=much")
+    with pytest.raises(ValueError, match="lora:rank=low: edit/lora.rank is a number; got 'low'"):
+        named("lora:rank=low")

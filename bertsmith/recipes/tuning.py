@@ -209,4 +209,7 @@ def named(said: str) -> Tuning:
             chosen[key] = value
     bound = inspect.signature(make).bind(**chosen)
     bound.apply_defaults()
-    return make(*bound.args)
+    try:
+        return make(*bound.args)
+    except TypeError as error:
+        raise ValueError(f"{said}: {error}") from None
