@@ -125,7 +125,8 @@ def _commonest(prepared: Path) -> float:
 
 
 def _first_loss(out: Path) -> float:
-    return next(line["loss"] for line in map(json.loads, open(out / "log.jsonl")) if "step" in line)
+    lines = (out / "log.jsonl").read_text(encoding="utf-8").splitlines()
+    return next(line["loss"] for line in map(json.loads, lines) if "step" in line)
 
 
 def _rows(test: dict[str, float], count: int, held_out: dict[str, float]) -> list[list[Any]]:
