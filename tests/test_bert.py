@@ -197,6 +197,30 @@ def test_other_specs_keep_our_names(tmp_path):
     assert bertsmith.load(tmp_path).spec == spec
 
 
+def test_a_name_of_the_hub_is_its_cache_or_a_download_of_one_commit(tmp_path, monkeypatch):
+    """Safetensors and JSON alone are asked for, at a full commit; what is in the cache is opened with nobody asked."""
+    hub = pytest.importorskip("huggingface_hub", reason="huggingface_hub is not installed (an extra)")
+    commit, asked = "a" * 40, []
+    cache = tmp_path / "hub" / "models--org--name"
+    there = cache / "snapshots" / commit
+    reference("BertModel").save_pretrained(there)
+    vocabulary().save(str(there / "tokenizer.json"))
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(commit)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(hub, "snapshot_download", lambda name, **how: asked.append((name, how)) or str(there))
+    want = bertsmith.load(there).encode("w3 w4")
+    for revision in ("", "main", commit):
+        np.testing.assert_array_equal(bertsmith.load("org/name", revision).encode("w3 w4"), want)
+    assert not asked
+    np.testing.assert_array_equal(bertsmith.load("org/other", "b" * 40).encode("w3 w4"), want)
+    ((name, how),) = asked
+    assert name == "org/other" and how["revision"] == "b" * 40 and "*.safetensors" in how["allow_patterns"]
+    assert not any(end in str(how["allow_patterns"]) for end in (".bin", ".pt", ".py"))
+    with pytest.raises(FileNotFoundError, match="give the full commit"):
+        bertsmith.load("org/other", "main")
+
+
 def test_errors_say_what_to_do(tmp_path):
     with pytest.raises(FileNotFoundError, match="no directory"):
         bertsmith.load(tmp_path / "nowhere")
