@@ -18,7 +18,8 @@ COMMANDS = (
     *(using.fill, using.encode, using.predict, exporting.export),
     serving.serve,
     *(tuning.finetune, tuning.multitask, augmenting.augment, tuning.diet),
-    *(measuring.evaluate, measuring.methods, measuring.doctor, measuring.report),
+    *(measuring.evaluate, measuring.methods, measuring.doctor),
+    *(measuring.report, measuring.plot),
 )
 GROUPS = {
     "tokenizer": ("Learn a vocabulary.", {"train": making.tokenizer_train}),

@@ -1,9 +1,7 @@
 """One page that shows a run: curves, filled masks, scores. It opens offline, in light and dark, and needs nothing else.
 
 Read from the directory of a run:
-    log.jsonl       one JSON object an interval of the log: "stage", "step" (of the stage), "loss", "lr",
-                    "tokens_per_s", "grad_norm"; "tokens" and "seconds" are the
-                    interval's. Lines without "step" are remarks
+    log.jsonl       one JSON object an interval of the log, as history.py has it
     examples.json   optional: [{"text": "... [MASK] ...", "guesses": [["word", 0.31], ...]}, ...]
     scores.json     optional: [[name, metric, value, low, high], ...]; low and high are null where there is no interval
 """
@@ -16,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from bertsmith.files import write_atomic
+from bertsmith.history import is_number, points, read_log, total_steps
 
 WIDTH, HEIGHT = 640, 220  # of a chart, in SVG units
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 28  # margins around the plot
-MOST_POINTS = 600  # of one curve; longer ones are averaged down to it
 
 # Log field -> (title, unit shown on hover). In the order they are drawn.
 CURVES = {
@@ -68,7 +66,7 @@ def write_report(out: Path | str) -> Path:
         ValueError: one of the files is not what the head of this module says; names the file and the line.
     """
     out = Path(out)
-    records, examples, scores = _read_log(out / "log.jsonl"), _read(out / "examples.json"), _read(out / "scores.json")
+    records, examples, scores = read_log(out / "log.jsonl"), _read(out / "examples.json"), _read(out / "scores.json")
     log = [record for record in records if "step" in record]
     if not (log or examples or scores):
         raise FileNotFoundError(
@@ -98,29 +96,6 @@ def page(title: str, parts: Sequence[str]) -> str:
     )
 
 
-def _read_log(path: Path) -> list[dict[str, Any]]:
-    """The objects of a log. A last line that was being written when the run died is left out."""
-    if not path.exists():
-        return []
-    text = path.read_text(encoding="utf-8").split("\n")
-    lines = []
-    for number, line in enumerate(text, start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            if number == len(text):
-                break
-            raise ValueError(
-                f"{path}, line {number}: not JSON ({error.msg}); a log has one JSON object a line"
-            ) from None
-        if not isinstance(record, dict):
-            raise ValueError(f"{path}, line {number}: must be a JSON object, not {line:.60}")
-        lines.append(record)
-    return lines
-
-
 def _read(path: Path) -> list[Any]:
     if not path.exists():
         return []
@@ -136,13 +111,13 @@ def _read(path: Path) -> list[Any]:
 def _summary(log: Sequence[dict[str, Any]]) -> str:
     if not log:
         return "No training log."
-    said = [f"{_total_steps(log)[-1]:,} steps"]
-    tokens, seconds = (sum(line[key] for line in log if _is_number(line.get(key))) for key in ("tokens", "seconds"))
+    said = [f"{total_steps(log)[-1]:,} steps"]
+    tokens, seconds = (sum(line[key] for line in log if is_number(line.get(key))) for key in ("tokens", "seconds"))
     if tokens:
         said.append(f"{tokens:,.0f} tokens")
     if seconds:
         said.append(f"{seconds / 60:.1f} minutes")
-    losses = [line["loss"] for line in log if _is_number(line.get("loss"))]
+    losses = [line["loss"] for line in log if is_number(line.get("loss"))]
     if losses:
         said.append(f"loss {losses[0]:.3f} to {losses[-1]:.3f}")
     return ", ".join(said) + "."
@@ -151,10 +126,10 @@ def _summary(log: Sequence[dict[str, Any]]) -> str:
 def _score_table(rows: Sequence[Any], path: Path) -> str:
     body = []
     for row in rows:
-        if not (isinstance(row, list) and len(row) == 5 and _is_number(row[2])):
+        if not (isinstance(row, list) and len(row) == 5 and is_number(row[2])):
             raise ValueError(f"{path}: a row is [name, metric, value, low, high], not {row!r:.100}")
         name, metric, value, low, high = row
-        interval = f"{low:.3f} to {high:.3f}" if _is_number(low) and _is_number(high) else ""
+        interval = f"{low:.3f} to {high:.3f}" if is_number(low) and is_number(high) else ""
         said = "".join(f"<td>{html.escape(str(cell))}</td>" for cell in (name, metric))
         numbers = f'<td class="number">{value:.3f}</td><td class="number">{interval}</td>'
         body.append(f"<tr>{said}{numbers}</tr>")
@@ -175,21 +150,6 @@ def _filled(examples: Sequence[Any], path: Path) -> list[str]:
     return parts
 
 
-def _total_steps(log: Sequence[dict[str, Any]]) -> list[int]:
-    """Steps counted through all stages: a stage whose count begins anew goes on where the one before it ended."""
-    before, last, stage, steps = 0, 0, None, []
-    for line in log:
-        if line.get("stage") != stage and line["step"] <= last:
-            before += last
-        stage, last = line.get("stage"), line["step"]
-        steps.append(before + last)
-    return steps
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _ticks(low: float, high: float, count: int) -> list[float]:
     """About `count` round numbers from `low` to `high`."""
     raw = (high - low) / count
@@ -205,20 +165,13 @@ def _short(value: float) -> str:
     return f"{value:,.10g}"
 
 
-def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most MOST_POINTS points: neighbours averaged."""
-    size = math.ceil(len(points) / MOST_POINTS)
-    groups = [points[i : i + size] for i in range(0, len(points), size)]
-    return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
-
-
 def _chart(log: Sequence[dict[str, Any]], field: str, title: str, unit: str) -> str:
     """One curve over the steps, as inline SVG; the value under the pointer is shown by the browser."""
-    steps = _total_steps(log)
-    points = _thin([(s, line[field]) for s, line in zip(steps, log, strict=True) if _is_number(line.get(field))])
-    if not points:
+    steps = total_steps(log)
+    drawn = points(log, field)
+    if not drawn:
         return f"<figure><figcaption>{title}</figcaption><p>no finite value was logged</p></figure>"
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+    xs, ys = [x for x, _ in drawn], [y for _, y in drawn]
     x0, x1 = min(xs), max(max(xs), min(xs) + 1)
     room = (max(ys) - min(ys)) * 0.06 or abs(max(ys)) * 0.1 or 1.0
     y0 = 0.0 if min(ys) >= 0 and min(ys) < 0.5 * max(ys) else min(ys) - room
@@ -229,10 +182,8 @@ def _chart(log: Sequence[dict[str, Any]], field: str, title: str, unit: str) -> 
         if log[i].get("stage") != log[i - 1].get("stage"):
             x, _ = at(steps[i - 1], y0)
             shapes.append(f'<line class="stage" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-    shapes.append(
-        '<polyline class="curve" points="' + " ".join(f"{x},{y}" for x, y in (at(*p) for p in points)) + '"/>'
-    )
-    for x, y in points:
+    shapes.append('<polyline class="curve" points="' + " ".join(f"{x},{y}" for x, y in (at(*p) for p in drawn)) + '"/>')
+    for x, y in drawn:
         across, down = at(x, y)
         said = f"step {x:,.0f}: {y:.4g} {unit}".strip()
         shapes.append(f'<circle class="hit" cx="{across}" cy="{down}" r="4"><title>{said}</title></circle>')

@@ -173,3 +173,17 @@ def report(out: Annotated[Path, typer.Argument(help="Folder of a run.")], as_jso
 
     page = write_tuning_report(out) if (out / "report.json").exists() else write_report(out)
     tell({"report": str(page)}, as_json, str(page))
+
+
+def plot(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs; one curve each.")],
+    out: Annotated[Path, typer.Option(help="Where to: .pdf, .svg, .png and what else matplotlib writes.")],
+    y: Annotated[str, typer.Option(help="A number of the log: loss, lr, grad_norm, tokens_per_s, ...")] = "loss",
+    x: Annotated[str, typer.Option(help="What the curves run along: steps, tokens, hours or flops.")] = "steps",
+    log_x: Annotated[bool, typer.Option("--log-x", help="Along it by its logarithm.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw the curves of several runs in one picture. Needs the extra [plot]."""
+    from bertsmith.plot import plot as draw
+
+    tell({"picture": str(draw(runs, out, y, x, log_x))}, as_json, str(out))
