@@ -720,6 +720,9 @@ def test_the_command(finished, model, data, monkeypatch, capsys, tmp_path):
     code, out, _ = command(monkeypatch, capsys, *words)
     assert code == 0 and out.strip() == markdown(finished[1])
     assert json.loads(command(monkeypatch, capsys, *words, "--json")[1]) == json.loads(json.dumps(finished[1]))
+    words = (model, "--suite", "english", "--sets", "sst2", "--limit", 32, "--seeds", 1, "--out", tmp_path / "b")
+    code, out, _ = command(monkeypatch, capsys, *words, "--baselines", "none", "--json")
+    assert code == 0 and set(json.loads(out)["sets"]["sst2"]["baselines"]) == {"majority"}
     words = (model, "--across", "--sets", "rte", "--limit", 32, "--seeds", 1, "--out", tmp_path)
     code, out, err = command(monkeypatch, capsys, *words)
     assert code == 0 and "| trained on | rte |" in out and "across: tiny--rte--full--quick--seed0" in err
@@ -728,6 +731,10 @@ def test_the_command(finished, model, data, monkeypatch, capsys, tmp_path):
         ((model, "--suite", "english"), "need --out"),
         ((model, "--across", "--methods", "full,bitfit", "--out", tmp_path), "one matrix"),
         ((model, "--suite", "english", "--sets", "sst3", "--out", tmp_path), "no set 'sst3'"),
+        (
+            (model, "--suite", "english", "--baselines", "knn", "--out", tmp_path),
+            "no baselines 'knn'; there are: tfidf",
+        ),
     ):
         code, _, err = command(monkeypatch, capsys, *words)
         assert code == 2 and says in err

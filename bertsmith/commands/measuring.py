@@ -9,6 +9,7 @@ import typer
 from bertsmith.commands.shared import (
     AdapterPath,
     AsJson,
+    BaselineNames,
     LabelColumn,
     ModelPath,
     PairColumn,
@@ -68,6 +69,7 @@ def evaluate(
     ] = "fixed",
     seeds: Annotated[int, typer.Option(help="Runs of a suite; mean and 95 % interval are reported.")] = 3,
     seed: Seed = 0,
+    baselines: BaselineNames = "tfidf",
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results of a suite or matrix; what is there is kept.")
     ] = None,
@@ -82,7 +84,7 @@ def evaluate(
             raise ValueError("--suite and --across take no FILE and no adapter, and need --out FOLDER")
         chosen = sets.split(",") if sets else None
         _suites(
-            model, out, suite, across, chosen, methods, protocol, as_json,
+            model, out, suite, across, chosen, methods, protocol, baselines, as_json,
             {"data": data, "limit": limit, "seeds": seeds, "seed": seed, "name": name, "cache": cache},
         )  # fmt: skip
         return
@@ -116,6 +118,7 @@ def _suites(
     chosen: list[str] | None,
     methods: str,
     protocol: str,
+    baselines: str,
     as_json: bool,
     shared: dict[str, Any],
 ) -> None:
@@ -124,13 +127,18 @@ def _suites(
     from bertsmith.suite import run_suite, split_methods
     from bertsmith.suite_table import markdown
 
+    beside: dict[str, Any] = {"tfidf": True, "all": "all", "none": False}
+    if baselines not in beside:
+        raise ValueError(f"no baselines {baselines!r}; there are: {', '.join(beside)}")
     ways, how, shared = split_methods(methods), protocol.split(","), shared | {"progress": not as_json, "say": say}
     if across and len(ways) * len(how) > 1:
         raise ValueError("--across makes one matrix: name one method and one protocol")
     found: dict[str, Any] = {}
     plain = []
     if suite:
-        found |= run_suite(model, out, chosen=chosen, suite=suite, methods=ways, protocols=how, **shared)
+        found |= run_suite(
+            model, out, chosen=chosen, suite=suite, methods=ways, protocols=how, baselines=beside[baselines], **shared
+        )
         plain.append(markdown(found))
     if across:
         those = {} if suite or not chosen else {"chosen": chosen}

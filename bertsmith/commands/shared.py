@@ -30,6 +30,9 @@ PrecisionName = Annotated[
         help="A promise: default, every text's cosine to fp32 is 0.9999 or more; fast, 0.999 in the mean; exact, fp32."
     ),
 ]
+BaselineNames = Annotated[
+    str, typer.Option(help="What is beside the score: tfidf, all, or none (the majority answer always is).")
+]
 MaxLength = Annotated[int, typer.Option(help="Tokens of a text at most.")]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]
 

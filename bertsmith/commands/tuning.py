@@ -7,6 +7,7 @@ import typer
 
 from bertsmith.commands.shared import (
     AsJson,
+    BaselineNames,
     LabelColumn,
     MaxLength,
     ModelPath,
@@ -34,9 +35,6 @@ Epochs = Annotated[int, typer.Option(help="How often all texts are read.")]
 Batch = Annotated[int, typer.Option(help="Texts a step.")]
 TaskName = Annotated[
     str | None, typer.Option(help="What is asked, if not what the labels say: ordinal, tagging:scheme=bilou, ...")
-]
-BaselineNames = Annotated[
-    str, typer.Option(help="What is beside the score: tfidf, all, or none (the majority answer always is).")
 ]
 Group = Annotated[
     str | None, typer.Option(help="Column whose equal cells stay on one side of every split that is cut.")
