@@ -395,3 +395,49 @@ def test_layers_are_shared_as_in_the_reference():
         want = [(int(i / (layers / groups)), j) for i in range(layers) for j in range(inner)]
         assert [made.index(m) for m in made] == [want.index(w) for w in want]
         assert len(shared(layers, groups, inner)) <= groups * inner
+
+
+# ---- neither attention nor a Fourier transform: recurrence and convolution alone
+
+
+def packed_rows():
+    """Two rows: documents of 4 and 3 tokens with one of padding, and one of 8."""
+    segment = torch.tensor([[1, 1, 1, 1, 2, 2, 2, 0], [1] * 8])
+    place = torch.tensor([[0, 1, 2, 3, 0, 1, 2, 0], list(range(8))])
+    return Layout.of(segment, place), [(0, 0, 4), (0, 4, 7), (1, 0, 8)]
+
+
+def test_the_lstm_mixer_is_torchs_on_every_document():
+    piece = mixer("lstm", hidden=6).build(DIM, HEADS)
+    theirs = torch.nn.LSTM(DIM, 6, batch_first=True, bidirectional=True)
+    for name, value in piece.ahead.named_parameters():
+        theirs.get_parameter(name).data.copy_(value)
+        theirs.get_parameter(f"{name}_reverse").data.copy_(piece.back.get_parameter(name))
+    at, spans = packed_rows()
+    x = draws(2, 8, DIM).requires_grad_()
+    got = piece(x, at)
+    for row, start, end in spans:
+        want = piece.out(theirs(x[row : row + 1, start:end])[0])[0]
+        torch.testing.assert_close(got[row, start:end], want, **CLOSE)
+        torch.testing.assert_close(
+            torch.autograd.grad(got[row, start:end].square().sum(), x, retain_graph=True)[0],
+            torch.autograd.grad(want.square().sum(), x)[0],
+            **CLOSE,
+        )
+    with pytest.raises(ValueError, match="a source of the same 8 tokens, not of 5"):
+        piece(x, at, (x[:, :5], at))
+
+
+def test_the_gated_convolution_is_its_formula_on_every_document():
+    piece = wake(mixer("gated_cnn", kernel=5).build(DIM, HEADS))
+    weight_GJD = piece.conv.weight.detach().unflatten(1, (5, DIM))
+    at, spans = packed_rows()
+    x = draws(2, 8, DIM)
+    got = piece(x, at).detach()
+    for row, start, end in spans:
+        both = F.conv1d(x[row, start:end].T, weight_GJD.transpose(1, 2), piece.conv.bias.detach(), padding=2).T
+        torch.testing.assert_close(got[row, start:end], both[:, :DIM] * both[:, DIM:].sigmoid(), **CLOSE)
+    with pytest.raises(ValueError, match="choose an odd number"):
+        mixer("gated_cnn", kernel=4).build(DIM, HEADS)
+    with pytest.raises(ValueError, match="a source of the same 8 tokens, not of 5"):
+        piece(x, at, (x[:, :5], at))

@@ -18,6 +18,7 @@ LAYERS = [
     "alter marked wordrows related",
     "act core norm",
     "position attend",
+    "recurrent",
     "embedding mixer ffn residual init masking optim schedule metric select edit graft corpus tokenizer",
     "block data several parts",
     "fused",
