@@ -15,19 +15,26 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from about import about, write
-from glue_small import first, load_task
 from pretrain_cpu import KEEP
 
 WAYS = ("ours_32", "peer_32", "ours_8", "peer_8")
 LENGTH = 128
 
 
-def ours(folder: str, train: Any, dev: Any, batch: int, seed: int) -> tuple[float, float]:
-    """(seconds of the epoch, accuracy on dev)."""
+def some(examples: Any, limit: int | None = None) -> Any:
+    """A table of these, or of so many that are drawn by a hash of their place."""
+    from bertsmith.draw import draw
+    from bertsmith.table import Table
+
+    rows = sorted(sorted(range(len(examples)), key=lambda i: draw(0, "limit", i))[:limit])
+    return Table("sst2", {"text": [examples.text[i] for i in rows], "label": [examples.label[i] for i in rows]})
+
+
+def ours(folder: str, train: Any, few: Any, dev: Any, batch: int, seed: int) -> tuple[float, float]:
+    """(seconds of the epoch, accuracy on dev); `few` are what `finetune` chooses an epoch by, of which there is one."""
     import bertsmith
     from bertsmith import tuning
 
@@ -41,14 +48,13 @@ def ours(folder: str, train: Any, dev: Any, batch: int, seed: int) -> tuple[floa
 
     tuning.train = timed  # the loop and nothing else
     model = bertsmith.load(folder)
-    few = first(dev, 50)
     tuned = bertsmith.finetune(
         model, train, valid=few, test=dev, epochs=1, batch=batch, seed=seed, baselines=False, progress=False
     )
     return sum(spent), tuned.report["test"]["accuracy"]["mean"]
 
 
-def peer(folder: str, train: Any, dev: Any, batch: int, seed: int) -> tuple[float, float]:
+def peer(folder: str, train: Any, few: Any, dev: Any, batch: int, seed: int) -> tuple[float, float]:
     """The same of the example's loop."""
     import torch
     from torch.utils.data import DataLoader
@@ -100,12 +106,12 @@ def main() -> None:
     if args.data is None:
         parser.error("say where the data are: --data FOLDER, or BERTSMITH_DATA")
     if args.one:
-        given = load_task("sst2", Path(args.data) / "tasks")
+        from bertsmith import sets
+
+        given = sets.read("sst2", args.data)
+        tables = some(given.train, args.rows), some(given.valid, 50), some(given.valid)
         way, batch = args.one[0].split("_")
-        run = ours if way == "ours" else peer
-        seconds, accuracy = run(
-            args.model, first(given["train"], args.rows), given["test"], int(batch), int(args.one[1])
-        )
+        seconds, accuracy = (ours if way == "ours" else peer)(args.model, *tables, int(batch), int(args.one[1]))
         print(json.dumps({"seconds": seconds, "accuracy": accuracy}))
         return
     found: dict[str, list[dict[str, float]]] = {way: [] for way in WAYS}
