@@ -194,6 +194,17 @@ class Coder:
             )
         return long
 
+    def one_window(self, text: int, windows: Sequence[Encoding], kept: int) -> Encoding:
+        """The window that is read of a text, all being counted. ValueError if no text shall be cut."""
+        sizes = [len(code) for code in windows]
+        self.seen += sum(sizes)
+        if len(windows) > 1:
+            self.cut += 1
+            self.lost += sum(sizes) - sizes[kept]
+            if self.on_long == "error":
+                raise ValueError(f"text {text} has more than {self.max_length} tokens: cut it, or on_long='truncate'")
+        return windows[kept]
+
     def documents(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[list[Encoding]]:
         """The documents of each text's row: one, as many as it has pieces with `long="pieces"`, or the two of a pair.
 

@@ -443,6 +443,17 @@ def test_trees_are_learnt(model, tmp_path):
     assert len(long) == 100 and long[-1] == (99, "") and tuned.cut == 1
 
 
+@pytest.mark.parametrize(("kind", "made", "beside"), [("parsing", trees, 0), ("relation", of_two, 4)])
+def test_texts_that_are_cut_in_training_are_said(model, kind, made, beside):
+    """Of a text that is longer than a row one window is read; the signs around two spans are `beside` more tokens."""
+    data, said = made(10, 0), []
+    some = FAST | {"epochs": 1, "progress": True, "max_length": 8}
+    finetune(model, data, valid=data, test=data, task=task(kind), say=said.append, **some)
+    long = sum(len(model.tokenizer.encode(text)) + beside > 8 for text in data.text)
+    (cut,) = [line for line in said if "are cut" in line]
+    assert cut.startswith(f"{long} of 10 training texts") and 0 < float(cut.split(" %")[0].split()[-1]) < 60
+
+
 def test_what_parsing_asks_is_its_formula(model, tmp_path):
     """Padded and packed; words that share a place, a word without a token, a word that is not asked."""
     examples = trees(6, 0)

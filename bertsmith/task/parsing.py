@@ -59,15 +59,12 @@ class Parsing(Task):
         words = words_of(texts, pairs)
         found = []
         for i, aligned, codes in word_windows(coder, texts, words, 0):
-            if len(codes) > 1:
-                coder.cut += 1
-                if coder.on_long == "error":
-                    raise ValueError(f"text {i} has more than {coder.max_length} tokens: cut it, or on_long='truncate'")
+            read = coder.one_window(i, codes, 0)
             token = {w: t for t, w in enumerate(aligned.begins[0]) if w >= 0}
             # of each given word the token that stands for it, if it is in the row
             at = [token.get(w) for w in aligned.of]
-            target = {} if raw is None else self._targets(raw[i], at, len(codes[0]), i)
-            found.append(Row(i, codes[:1], target, {"first": first_tokens(aligned, 0)}, at))
+            target = {} if raw is None else self._targets(raw[i], at, len(read), i)
+            found.append(Row(i, [read], target, {"first": first_tokens(aligned, 0)}, at))
         return found
 
     def _targets(self, raw: Any, at: list[int | None], size: int, text: int) -> dict[str, Tensor]:

@@ -87,19 +87,16 @@ class RelationOfTwo(Task):
         stride = coder.max_length // 4
         for i, windows in enumerate(coder.windows([text for text, _, _ in made], None, stride)):
             text, spans, signs = made[i]
-            if len(windows) > 1:
-                coder.cut += 1
-                if coder.on_long == "error":
-                    raise ValueError(f"text {i} has more than {coder.max_length} tokens: cut it, or on_long='truncate'")
             places = [[cover(text, code, span) for span in spans] for code in windows]
             best = next((n for n, both in enumerate(places) if None not in both), 0)
-            before = [cover(text, windows[best], Span(at, at + 1)) for at in signs]
+            read = coder.one_window(i, windows, best)
+            before = [cover(text, read, Span(at, at + 1)) for at in signs]
             marks = {
-                "entity": _marks(len(windows[best]), places[best]),
-                "sign": _marks(len(windows[best]), [at and (at[0], at[0]) for at in before]),
+                "entity": _marks(len(read), places[best]),
+                "sign": _marks(len(read), [at and (at[0], at[0]) for at in before]),
             }
             target = {} if target_N is None else {"target": target_N[i]}
-            found.append(Row(i, [windows[best]], target, marks))
+            found.append(Row(i, [read], target, marks))
         return found
 
     def loss(self, logits: Tensor, target: Tensor) -> Tensor:
