@@ -13,11 +13,10 @@ import time
 import numpy as np
 import torch
 from about import about, write
-from pretrain_cpu import SHAPES, ours
+from pretrain_cpu import SHAPES, flops_made, ours
 from torch.profiler import ProfilerActivity, profile
 
 from bertsmith import kernels
-from bertsmith.cost import step_flops
 from bertsmith.doctor import matmul_rate, threads
 from bertsmith.draw import numpy_rng
 from bertsmith.hf.bert import bert_encoder
@@ -90,7 +89,7 @@ def measure(shape: str, steps: int) -> dict:
         by_threads[count] = TOKENS / statistics.median([timed(step, batch) for _ in range(steps)])
     torch.set_num_threads(most)
     learner = build(spec, [], objective("masked_lm", masking=masking("bert")), 0)
-    flops, peak = step_flops(learner.encoder, learner.objective, batch) / TOKENS, matmul_rate("bf16")
+    flops, peak = flops_made(learner.encoder, learner.objective, batch) / TOKENS, matmul_rate("bf16")
     return {
         "tokens_per_s": rate,
         "ratio": rate["compiled"] / rate["torch"],

@@ -98,13 +98,14 @@ def given(layout, dim, seed=0):
     return x, dy * layout.real_BT[..., None]
 
 
-def went(layer, layout, x, dy):
-    """name -> tensor: outputs and every gradient, fp32, where there are tokens."""
+def went(layer, layout, x, dy, place_N=None):
+    """name -> tensor: outputs and every gradient, fp32, where there are tokens; of these places alone, if there are any."""
     x = x.clone().requires_grad_()
-    y = fused.through(layer, x, layout.fresh())
-    y.backward(dy.to(y.dtype))
+    y = fused.through(layer, x, layout.fresh(), place_N=place_N)
     real = layout.real_BT
-    found = {"y": y.detach()[real], "dx": x.grad[real]}
+    wanted = real if place_N is None else torch.zeros_like(real).flatten().index_fill(0, place_N, True).view_as(real)
+    y.backward(torch.where(wanted[..., None], dy, 0).to(y.dtype))
+    found = {"y": y.detach()[wanted], "dx": x.grad[real]}
     found |= {n: p.grad for n, p in layer.named_parameters() if p.grad is not None}
     return {name: value.double().flatten() for name, value in found.items()}
 
@@ -136,6 +137,45 @@ def test_outputs_and_gradients_are_those_of_fp32(change, rows):
     same(went(layer.bfloat16(), layout, x, dy), want, (5 if jumps else few) * NORM, 0.999 if jumps else ANGLE)
 
 
+def some(layout, seed=0, share=0.2):
+    """Places of some tokens, out of order; none of the first text."""
+    real = layout.real_BT.flatten() & (layout.document_BT.flatten() > 0)
+    drawn = torch.rand(len(real), generator=torch.Generator().manual_seed(seed)) < share
+    place = (real & drawn).nonzero()[:, 0]
+    return place[torch.randperm(len(place), generator=torch.Generator().manual_seed(seed))]
+
+
+@pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
+def test_some_tokens_get_what_they_get_among_all(change):
+    layer, layout = layer_of(change).bfloat16(), packed((*TEXTS, (300, 41)))
+    x, dy = given(layout, layer.mixer.out.weight.shape[0])
+    place = some(layout)
+    only = torch.zeros(dy.shape[:2].numel(), 1, dtype=dy.dtype).index_fill(0, place, 1).view(*dy.shape[:2], 1)
+    want = went(copy.deepcopy(layer), layout, x, dy * only)
+    got = went(layer, layout, x, dy, place)
+    # the same numbers in fp32, in another order where a sum goes over tokens, and then rounded
+    same(got | {"y": want["y"]}, want, 1e-4, 1 - 1e-6)
+    whole = fused.through(layer, x, layout.fresh()).detach().flatten(0, 1)
+    asked = fused.through(layer, x, layout.fresh(), place_N=place).detach().flatten(0, 1)
+    assert torch.equal(asked[place], whole[place])  # the same numbers, and nothing where nobody asked
+    assert asked.any(1).sum() == len(place)
+
+
+def test_an_encoder_gives_some_states_as_it_gives_all():
+    encoder, layout = spec(dim=64, depth=2).build().bfloat16().train(), packed(TEXTS)
+    token, place = torch.randint(50, layout.segment_BT.shape), some(layout)
+    want = encoder(token, layout).flatten(0, 1)[place]
+    heard = []
+    assert torch.equal(encoder.at(token, layout, place), want)
+    assert torch.equal(encoder.at(token, layout, place[:0]), want[:0])
+    with encoder.norm.register_forward_hook(lambda m, i, y: heard.append(y)):  # who listens is given all
+        assert torch.equal(encoder.at(token, layout, place), want)
+    assert heard[0][layout.real_BT].any(1).all()
+    with encoder.layers[1].register_forward_hook(lambda m, i, y: heard.append(y)):
+        encoder.at(token, layout, place)
+    assert heard[1][layout.real_BT].any(1).all()
+
+
 def test_texts_longer_than_a_block_of_queries_and_a_window_that_leaves_some_out():
     for change in ({}, SHAPES["modernbert"], SHAPES["mpnet"]):
         layer, layout = layer_of(change), packed(((300, 41), (350,)))
@@ -156,7 +196,8 @@ def test_it_is_nearer_to_fp32_than_torch_in_bf16_is(change):
     assert far(ours) < far(theirs)
 
 
-def test_dropout_drops_the_same_in_both_passes():
+@pytest.mark.parametrize("asked", [None, [3, 4, 11, 21, 30]], ids=["all", "some"])
+def test_dropout_drops_the_same_in_both_passes(asked):
     p, heads, dim, key = 0.25, 2, 64, 77
     rates = {f"blocks__0__{part}__dropout": p for part in ("residual", "mixer", "ffn")}
     layer, layout = layer_of(rates), packed(((20, 12),))
@@ -166,11 +207,20 @@ def test_dropout_drops_the_same_in_both_passes():
     def drop(site, first, n):
         return torch.from_numpy(step.mask(key, site, p, first, n))
 
-    streams = [drop(site, 0, tokens * dim // 16).view(tokens, dim) for site in (1, 2)]
-    inner = drop(3, 0, tokens * layer.ffn.up.weight.shape[0] // 16).view(tokens, -1)
+    place = None if asked is None else torch.tensor(asked)
+
+    def rows(site, wide):
+        """What is dropped of the rows that the layer gives."""
+        whole = torch.ones(tokens, wide)
+        here = torch.arange(tokens) if place is None else place
+        whole[here] = drop(site, 0, len(here) * wide // 16).view(-1, wide)
+        return whole
+
+    streams, inner = [rows(site, dim) for site in (1, 2)], rows(3, layer.ffn.up.weight.shape[0])
     kept = [float((m > 0).float().mean()) for m in streams]
-    assert all(abs(share - (1 - p)) < 0.03 for share in kept) and not torch.equal(*streams)
-    assert {round(float(v), 4) for v in streams[0].unique()} == {0.0, round(1 / (1 - p), 4)}
+    assert asked or all(abs(share - (1 - p)) < 0.03 for share in kept)
+    assert not torch.equal(*streams)
+    assert {round(float(v), 4) for v in streams[0].unique()} - {1.0} == {0.0, round(1 / (1 - p), 4)}
 
     def reference(x_TD):
         m, h = layer.mixer, dim // heads
@@ -188,14 +238,15 @@ def test_dropout_drops_the_same_in_both_passes():
 
     x32 = x[0].float().requires_grad_()
     y = reference(x32)
-    y.backward(dy[0].float())
-    want = {"y": y.detach(), "dx": x32.grad} | {n: q.grad for n, q in layer.named_parameters()}
+    wanted = slice(None) if place is None else place
+    y[wanted].backward(dy[0].float()[wanted])
+    want = {"y": y.detach()[wanted], "dx": x32.grad} | {n: q.grad for n, q in layer.named_parameters()}
     want = {n: v.double().flatten() for n, v in want.items()}
     short = copy.deepcopy(layer).bfloat16()
     short.zero_grad()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(kernels, "key", lambda: key)
-        same(went(short, layout, x, dy), want, 2 * NORM)
+        same(went(short, layout, x, dy, place), want, 2 * NORM)
 
 
 def test_the_seed_decides_what_is_dropped_and_evaluation_drops_nothing():

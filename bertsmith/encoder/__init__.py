@@ -37,6 +37,10 @@ class Encoder(Changeable):
         """[x_BTD after the embedding, after each layer ...]; the last has the final norm."""
         raise NotImplementedError
 
+    def at(self, token_BT: Tensor, layout: Layout, place_N: Tensor) -> Tensor:
+        """h_ND: the states at places counted along the rows, int64 in [0, B * T), for those who read no others."""
+        return self(token_BT, layout).flatten(0, 1).index_select(0, place_N)
+
     def adopt(self, inner: Spec) -> None:
         """Become the stack that `inner` describes, part by part, so that tensors keep its names: for kinds around a stack.
 
@@ -66,15 +70,20 @@ class Encoder(Changeable):
         """x_BTD before the first layer."""
         return fused.embedded(self.embedding, token_BT, layout)
 
-    def run(self, x_BTD: Tensor, layout: Layout, source: Source | None = None) -> list[Tensor]:
+    def run(
+        self, x_BTD: Tensor, layout: Layout, source: Source | None = None, place_N: Tensor | None = None
+    ) -> list[Tensor]:
         """[x_BTD, that after each layer ...], the last normalised, for a layout from `prepare`.
 
-        `source(i, x)` is what layer i reads beside or instead of its input x.
+        Args:
+            source: `source(i, x)` is what layer i reads beside or instead of its input x.
+            place_N: places in B * T; the last states elsewhere mean nothing.
         """
         states = [x_BTD]
         for i, layer in enumerate(self.layers):
             reads = () if source is None else (source(i, states[-1]),)
-            states.append(fused.through(layer, states[-1], layout, *reads))
+            last = place_N if i + 1 == len(self.layers) else None
+            states.append(fused.through(layer, states[-1], layout, *reads, place_N=last))
         states[-1] = self.drop(self.norm(states[-1], layout))
         return states
 

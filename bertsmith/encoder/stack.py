@@ -6,6 +6,7 @@
 
 from torch import Tensor, nn
 
+from bertsmith import fused
 from bertsmith.encoder import Encoder
 from bertsmith.init import init as inits
 from bertsmith.layout import Layout
@@ -64,3 +65,10 @@ class Stack(Encoder):
     def states(self, token_BT: Tensor, layout: Layout) -> list[Tensor]:
         layout = self.prepare(token_BT, layout)
         return self.run(self.embed(token_BT, layout), layout)
+
+    def at(self, token_BT: Tensor, layout: Layout, place_N: Tensor) -> Tensor:
+        if not fused.each_alone(self, self.norm, self.drop):
+            return super().at(token_BT, layout, place_N)
+        layout = self.prepare(token_BT, layout)
+        states = self.run(self.embed(token_BT, layout), layout, place_N=place_N)
+        return states[-1].flatten(0, 1).index_select(0, place_N)

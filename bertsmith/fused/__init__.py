@@ -7,6 +7,7 @@ to inside, goes through torch, in the same model and the same pass.
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +24,9 @@ from bertsmith.fused.embedding import embedded as embedded
 from bertsmith.fused.embedding import why_not as why_not_embedded
 from bertsmith.fused.pieces import NORM_KINDS, Pieces, Unsupported, by_distance, inside, listens, pieces
 from bertsmith.layout import Layout
+from bertsmith.linear import grafts_of
 from bertsmith.native import step
+from bertsmith.norm import Norm
 from bertsmith.position.alibi import ALiBi
 from bertsmith.position.learned import Learned
 from bertsmith.position.none import NoPosition
@@ -31,24 +34,46 @@ from bertsmith.position.rope import Rope
 from bertsmith.position.t5_buckets import T5Buckets
 
 ACTS = range(4)  # those whose slope the code has
-Texts = tuple[Tensor, Tensor, int]
 
 
-def through(layer: nn.Module, x_BTD: Tensor, layout: Layout, *source: Source) -> Tensor:
-    """layer(x_BTD, layout, *source)."""
+@dataclass(frozen=True)
+class Texts:
+    """Where texts are in a batch.
+
+    Attributes:
+        where: int64 [tokens], the places of real tokens in B * T, text after text.
+        starts: int32 [texts + 1], of every text among the tokens. longest: tokens of the longest text.
+        asked: int32, in order, the tokens whose states after the layer are wanted; None: all.
+    """
+
+    where: Tensor
+    starts: Tensor
+    longest: int
+    asked: Tensor | None = None
+
+
+def through(layer: nn.Module, x_BTD: Tensor, layout: Layout, *source: Source, place_N: Tensor | None = None) -> Tensor:
+    """layer(x_BTD, layout, *source). With `place_N`, int64 places in B * T, states elsewhere mean nothing."""
     if torch.compiler.is_compiling():  # a compiler traces no context variables
         return layer(x_BTD, layout, *source)
-    return again(partial(_through, layer), x_BTD, layout, *source)
+    return again(partial(_through, layer, place_N), x_BTD, layout, *source)
 
 
-def _through(layer: nn.Module, x_BTD: Tensor, layout: Layout, *source: Source) -> Tensor:
+def _through(layer: nn.Module, place_N: Tensor | None, x_BTD: Tensor, layout: Layout, *source: Source) -> Tensor:
     if source or not kernels.one_function(x_BTD) or step.why_not():
         return layer(x_BTD, layout, *source)
     try:
         found, texts = _known(layer), _texts(layout)
     except Unsupported:
         return layer(x_BTD, layout)
-    return _run(found, x_BTD, layout, texts)
+    return _run(found, x_BTD, layout, texts if place_N is None else _asked(texts, place_N, layout))
+
+
+def each_alone(*modules: nn.Module) -> bool:
+    """Whether states that go through norms and the like may lack some places: nothing mixes tokens, or listens."""
+    return all(type(m) in NORM_KINDS or not isinstance(m, Norm) for m in modules) and not any(
+        grafts_of(m) or listens(m) for m in modules
+    )
 
 
 def why_not(layer: nn.Module) -> str:
@@ -90,7 +115,7 @@ def _known(layer: nn.Module) -> Pieces:
 
 
 def _texts(layout: Layout) -> Texts:
-    """(where int64 [tokens]: the places of real tokens, starts int32 [texts + 1] among them, the longest); once a pass."""
+    """Made once a pass."""
     if layout.see_BTT is not None:
         raise Unsupported("a layout that says who sees whom")
 
@@ -104,12 +129,20 @@ def _texts(layout: Layout) -> Texts:
         in_order = torch.arange(len(where)) - starts[:-1].repeat_interleave(lengths)
         if not len(where) or not torch.equal(position, in_order):
             return None
-        return where, starts.int(), int(lengths.max())
+        return Texts(where, starts.int(), int(lengths.max()))
 
     texts = layout.once(("texts", "in order"), make)
     if texts is None:
         raise Unsupported("texts whose tokens do not stand in order")
     return texts
+
+
+def _asked(texts: Texts, place_N: Tensor, layout: Layout) -> Texts:
+    """With those tokens asked that stand at these places."""
+    wanted = torch.zeros(layout.segment_BT.numel(), dtype=torch.bool)
+    wanted[place_N] = True
+    asked = wanted[texts.where].nonzero()[:, 0].int()
+    return replace(texts, asked=asked) if 0 < len(asked) < len(texts.where) else texts
 
 
 def _run(found: Pieces, x_BTD: Tensor, layout: Layout, texts: Texts) -> Tensor:
@@ -128,10 +161,12 @@ def _run(found: Pieces, x_BTD: Tensor, layout: Layout, texts: Texts) -> Tensor:
     tables: tuple[Tensor, ...] = ()
     near_NS = None
     if isinstance(mixer.position, T5Buckets | ALiBi):
-        layer.span = texts[2]
+        layer.span = texts.longest
         near_NS = layout.once(("near", id(mixer.position)), lambda: _near(mixer.position, layer.heads, layer.span))
     if isinstance(mixer.position, Rope):
-        tables = layout.once(("turns", mixer.position.base, mixer.head_dim), lambda: _turns(mixer.position, texts[2]))
+        tables = layout.once(
+            ("turns", mixer.position.base, mixer.head_dim), lambda: _turns(mixer.position, texts.longest)
+        )
     edited = [found.linears[n].edited() if n in found.linears else (None, None) for n in step.WEIGHTS]
     norms = [found.norms.get(name) for name in step.NORMS]
     arrays = [w for w, _ in edited] + [b for _, b in edited] + [n and n.weight for n in norms]
@@ -170,8 +205,8 @@ class _Layer(torch.autograd.Function):
     ) -> Tensor:
         x_BTD = x_BTD.contiguous()
         held = [None if a is None else a.contiguous() for a in arrays]
-        where, starts, _ = texts
-        y_BTD = torch.empty_like(x_BTD) if len(where) == x_BTD[..., 0].numel() else torch.zeros_like(x_BTD)
+        whole = texts.asked is None and len(texts.where) == x_BTD[..., 0].numel()
+        y_BTD = (torch.empty_like if whole else torch.zeros_like)(x_BTD)
         ctx.layer, ctx.key, ctx.texts, ctx.tables = layer, key, texts, tables
         _point(layer, tables, near_NS, held)
         saved = step.forward(layer, _texts_of(texts, key), x_BTD, y_BTD)
@@ -183,7 +218,7 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, dy_BTD: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
         saved, near_NS, *held = ctx.saved_tensors
         dy_BTD = dy_BTD.contiguous()
-        whole = len(ctx.texts[0]) == dy_BTD[..., 0].numel()
+        whole = len(ctx.texts.where) == dy_BTD[..., 0].numel()
         dx_BTD = (torch.empty_like if whole else torch.zeros_like)(dy_BTD) if ctx.needs_input_grad[0] else None
         wanted = [torch.empty_like(a) if n else None for a, n in zip(held, ctx.needs_input_grad[6:], strict=True)]
         dnear_NS = torch.empty_like(near_NS) if ctx.needs_input_grad[5] else None
@@ -196,8 +231,9 @@ class _Layer(torch.autograd.Function):
 
 
 def _texts_of(texts: Texts, key: int) -> step.StepTexts:
-    where, starts, _ = texts
-    return step.StepTexts(len(where), len(starts) - 1, starts.data_ptr(), where.data_ptr(), key)
+    where, starts, asked = texts.where, texts.starts, texts.asked
+    given, places = (len(where), None) if asked is None else (len(asked), asked.data_ptr())
+    return step.StepTexts(len(where), len(starts) - 1, given, starts.data_ptr(), where.data_ptr(), places, key)
 
 
 def _point(

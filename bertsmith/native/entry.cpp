@@ -79,7 +79,7 @@ int guarded(F f) {
 extern "C" {
 
 // A number that changes with what these functions are given: native/__init__.py has the same.
-BS_API int bs_abi() { return 4; }
+BS_API int bs_abi() { return 5; }
 
 // Number i of the sets that run here, best first, or null.
 BS_API const void* bs_isa(int i) {
@@ -112,7 +112,9 @@ BS_API int bs_run(void* encoder, const int32_t* ids, const int32_t* types, const
 // What trains a layer here, or null: AVX-512 with BF16, and AES for dropout.
 BS_API const void* bs_step() { return runs("avx512_bf16") && bit(leaf(1, 0).c, 25) ? &avx512_bf16::step : nullptr; }
 BS_API void bs_step_threads(bertsmith::Parallel parallel) { bertsmith::parallel_of_caller = parallel; }
-BS_API int64_t bs_step_bytes(const bertsmith::StepLayer* layer, int64_t tokens) { return avx512_bf16::step.bytes(*layer, tokens); }
+BS_API int64_t bs_step_bytes(const bertsmith::StepLayer* layer, const bertsmith::StepTexts* texts) {
+  return avx512_bf16::step.bytes(*layer, *texts);
+}
 BS_API int bs_step_forward(const bertsmith::StepLayer* layer, const bertsmith::StepTexts* texts, const uint16_t* x, uint16_t* y, void* saved, int threads) {
   return guarded([&] { avx512_bf16::step.forward(*layer, *texts, x, y, saved, threads); });
 }

@@ -1,7 +1,7 @@
 // One layer of an encoder in training: everything between its input and its output on a chunk of about 256 tokens at a time, one
 // thread a chunk, so that a chunk stays in that processor's cache; then the weights' gradients, which sum over all chunks.
 //
-// M tokens, D width, C columns of queries, keys and values, F hidden numbers (2 F where gated: 32 of the gate, then 32 of what it
+// M tokens, G of which the output is wanted, D width, C columns of queries, keys and values, F hidden numbers (2 F where gated: 32 of the gate, then 32 of what it
 // gates). Products are of bf16 numbers and summed in fp32; the stream between them, norms and softmax are fp32. Sums over chunks are
 // taken in the order of the chunks, so that the result does not depend on which thread took which.
 #include "step.h"
@@ -88,22 +88,24 @@ struct Made {
 // and long after, lies so: `hidden` is, for each chunk, panels of 64 columns [rows][64].
 struct Saved {
   int64_t* threads;  // that chunks were made for
-  bf16 *input, *qkv, *context, *middle, *hidden, *standard[NORMS];  // [M, D or C or F]; standard: a norm's output before weight and bias
-  float *lse, *inverse[NORMS];                                      // [M, heads]; 1 / deviation of a norm's input [M]
+  bf16 *input, *qkv;                                    // [M, D or C]
+  bf16 *context, *middle, *hidden, *standard[NORMS];    // [G, A or D or F]; standard: a norm's output before weight and bias; the first norm's [M, D]
+  float *lse, *inverse[NORMS];                          // [G, heads]; 1 / deviation of a norm's input [G], the first norm's [M]
   int64_t bytes = 0;
 
-  Saved(const StepLayer& l, int64_t tokens, void* memory) {
+  Saved(const StepLayer& l, const StepTexts& t, void* memory) {
     auto* base = static_cast<char*>(memory);
-    auto take = [&](auto*& to, int64_t numbers) {
+    auto take = [&](auto*& to, int64_t rows, int64_t numbers) {
       to = reinterpret_cast<std::remove_reference_t<decltype(to)>>(base + bytes);
-      bytes += (numbers * tokens * static_cast<int64_t>(sizeof *to) + 63) / 64 * 64;
+      bytes += (numbers * rows * static_cast<int64_t>(sizeof *to) + 63) / 64 * 64;
     };
+    const int64_t M = t.tokens, G = t.given;
     threads = reinterpret_cast<int64_t*>(base), bytes = 64;
-    take(input, l.dim), take(qkv, (l.heads + 2 * l.kv_heads) * l.head_dim), take(context, l.heads * l.head_dim);
-    take(middle, l.dim), take(hidden, l.hidden * (l.gated ? 2 : 1)), take(lse, l.heads);
+    take(input, M, l.dim), take(qkv, M, (l.heads + 2 * l.kv_heads) * l.head_dim), take(context, G, l.heads * l.head_dim);
+    take(middle, G, l.dim), take(hidden, G, l.hidden * (l.gated ? 2 : 1)), take(lse, G, l.heads);
     for (int i = 0; i < NORMS; i++) {
       standard[i] = nullptr, inverse[i] = nullptr;
-      if (l.norm_kind[i]) take(standard[i], l.dim), take(inverse[i], 1);
+      if (l.norm_kind[i]) take(standard[i], i == ATTENTION_IN ? M : G, l.dim), take(inverse[i], i == ATTENTION_IN ? M : G, 1);
     }
   }
 };
@@ -142,20 +144,37 @@ static void rotate(const StepLayer& l, const StepTexts& t, int first, int last, 
     }
 }
 
-// Texts that one thread takes through the layer, the numbers of their tokens, and those of the chunk and of its first pair of tokens.
-struct Chunk {
-  int first, last, begin, end, number, pair;
+// Rows that come one after the other, and the number of the first pair of them in all chunks.
+struct Span {
+  int begin = 0, end = 0, pair = 0;
   int rows() const { return end - begin; }
   int pair_end() const { return pair + (rows() + 1) / 2; }
 };
+
+// Texts that one thread takes through the layer, their tokens, and the rows that the layer gives for them.
+struct Chunk {
+  int first, last, number;
+  Span tokens, given;
+};
+
+// The first row that the layer gives for a token from this one on.
+static int row_of(const StepTexts& t, int token) {
+  return t.asked ? static_cast<int>(std::lower_bound(t.asked, t.asked + t.given, token) - t.asked) : token;
+}
 
 static std::vector<Chunk> chunks(const StepTexts& t, int threads) {
   const int share = std::max(32, std::min(CHUNK, (t.tokens + threads - 1) / threads));
   std::vector<Chunk> found;
   for (int i = 0; i < t.texts; i++) {
-    if (found.empty() || t.starts[i + 1] - found.back().begin > share)
-      found.push_back({i, i, t.starts[i], 0, static_cast<int>(found.size()), found.empty() ? 0 : found.back().pair_end()});
-    found.back().last = i + 1, found.back().end = t.starts[i + 1];
+    if (found.empty() || t.starts[i + 1] - found.back().tokens.begin > share)
+      found.push_back({i, i, static_cast<int>(found.size()), {t.starts[i]}, {}});
+    found.back().last = i + 1, found.back().tokens.end = t.starts[i + 1];
+  }
+  Span tokens, given;  // those of the chunk before
+  for (Chunk& c : found) {
+    c.tokens.pair = tokens.pair_end(), c.given.pair = given.pair_end();
+    c.given.begin = row_of(t, c.tokens.begin), c.given.end = row_of(t, c.tokens.end);
+    tokens = c.tokens, given = c.given;
   }
   return found;
 }
@@ -172,13 +191,13 @@ static Own& own() {
   return mine;
 }
 
-static Head head_of(const StepLayer& l, const StepTexts& t, const bf16* qkv, int text, int h) {
+static Head head_of(const StepLayer& l, const StepTexts& t, const bf16* qkv, int text, int row, int h) {
   const int columns = (l.heads + 2 * l.kv_heads) * l.head_dim, shared = h / (l.heads / l.kv_heads), start = t.starts[text];
-  const bf16* row = qkv + static_cast<size_t>(start) * columns;
-  Head made{t.starts[text + 1] - start, l.head_dim, l.window, l.scale, row + h * l.head_dim, row + (l.heads + shared) * l.head_dim,
-            row + (l.heads + l.kv_heads + shared) * l.head_dim, static_cast<size_t>(columns), Dropout(t.key, l.drop_attention),
+  const bf16* at = qkv + static_cast<size_t>(start) * columns;
+  Head made{t.starts[text + 1] - start, row_of(t, t.starts[text + 1]) - row, l.head_dim, l.window, l.scale, at + h * l.head_dim,
+            at + (l.heads + shared) * l.head_dim, at + (l.heads + l.kv_heads + shared) * l.head_dim, static_cast<size_t>(columns), Dropout(t.key, l.drop_attention),
             (static_cast<uint64_t>(start) * l.heads + h) << 16, static_cast<uint64_t>(l.heads) << 16,
-            l.near ? l.near + h * l.near_stride() + l.span : nullptr};
+            l.near ? l.near + h * l.near_stride() + l.span : nullptr, t.asked ? t.asked + row : nullptr, start};
   return made;
 }
 
@@ -190,13 +209,14 @@ BS_INLINE size_t hidden_at(int rows, int columns, int r, int col) {
 
 static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, const Saved& s, const bf16* x, bf16* y) {
   const StepLayer& l = m.l;
-  const size_t D = l.dim, C = m.qkv.out, A = m.out.in, U = m.up.out, F = l.hidden, begin = c.begin;
-  const int rows = c.rows();
+  const size_t D = l.dim, C = m.qkv.out, A = m.out.in, U = m.up.out, F = l.hidden, first = c.tokens.begin, begin = c.given.begin;
+  const int tokens = c.tokens.rows(), rows = c.given.rows();
   Own& mine = own();
-  float *z = mine.stream.resize(rows * D), *tmp = mine.branch.resize(D);
-  bf16 *input = s.input + begin * D, *qkv = s.qkv + begin * C, *context = s.context + begin * A, *middle = s.middle + begin * D;
+  float *z = mine.stream.resize(tokens * D), *tmp = mine.branch.resize(D);
+  bf16 *input = s.input + first * D, *qkv = s.qkv + first * C, *context = s.context + begin * A, *middle = s.middle + begin * D;
   auto normalise_row = [&](NormName which, int r, float* row) {
-    if (l.norm_kind[which]) norm_forward(m.norm[which], row, s.standard[which] + (begin + r) * D, s.inverse[which] + begin + r, l.dim);
+    const size_t at = r + (which == ATTENTION_IN ? first : begin);
+    if (l.norm_kind[which]) norm_forward(m.norm[which], row, s.standard[which] + at * D, s.inverse[which] + at, l.dim);
   };
   auto keep = [&](const float* row, bf16* to) {
     for (size_t i = 0; i < D; i += W) store_bf16(to + i, load(row + i));
@@ -206,19 +226,21 @@ static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, con
     normalise_row(which, r, tmp);
     keep(tmp, to + r * D);
   };
-  for (int r = 0; r < rows; r++) {
-    const bf16* from = x + t.where[begin + r] * D;
+  for (int r = 0; r < tokens; r++) {
+    const bf16* from = x + t.where[first + r] * D;
     for (size_t i = 0; i < D; i += W) store(z + r * D + i, load_bf16(from + i));
     branch_in(ATTENTION_IN, r, z + r * D, input);
   }
   const float *b_qkv = m.qkv.bias.data(), *b_out = m.out.bias.data(), *b_up = m.up.bias.data(), *b_down = m.down.bias.data();
-  times({input, D / 2}, rows, m.qkv.forward.get(), l.dim / 2, C, [=](int r, int col, vf v) { store_bf16(qkv + r * C + col, v + load(b_qkv + col)); });
+  times({input, D / 2}, tokens, m.qkv.forward.get(), l.dim / 2, C, [=](int r, int col, vf v) { store_bf16(qkv + r * C + col, v + load(b_qkv + col)); });
   if (l.cosine) rotate(l, t, c.first, c.last, qkv, false);
   for (int text = c.first; text < c.last; text++)
     for (int h = 0, group = l.heads / l.kv_heads; h < l.heads; h++) {
-      const size_t row = t.starts[text];
-      attend_forward(head_of(l, t, s.qkv, text, h), mine.head, h % group != 0, s.context + row * A + h * l.head_dim, A, s.lse + row * l.heads + h, l.heads);
+      const size_t row = row_of(t, t.starts[text]);
+      attend_forward(head_of(l, t, s.qkv, text, row, h), mine.head, h % group != 0, s.context + row * A + h * l.head_dim, A, s.lse + row * l.heads + h, l.heads);
     }
+  if (t.asked)
+    for (int r = 0; r < rows; r++) std::memmove(z + r * D, z + (t.asked[begin + r] - first) * D, D * sizeof(float));
   const Dropout mixer(t.key, l.drop_mixer), inner(t.key, l.drop_inner), ffn(t.key, l.drop_ffn);
   times({context, A / 2}, rows, m.out.forward.get(), A / 2, D, [=](int r, int col, vf v) {
     float* at = z + r * D + col;
@@ -251,7 +273,7 @@ static void forward_chunk(const Made& m, const StepTexts& t, const Chunk& c, con
   });
   for (int r = 0; r < rows; r++) {
     normalise_row(FFN_OUT, r, z + r * D);
-    keep(z + r * D, y + t.where[begin + r] * D);
+    keep(z + r * D, y + t.where[t.token_of(begin + r)] * D);
   }
 }
 
@@ -285,17 +307,18 @@ struct Slopes {
 static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, const Saved& s, Slopes& g, const bf16* dy, bf16* dx, bool inside,
                            float* dnear) {
   const StepLayer& l = m.l;
-  const size_t D = l.dim, C = m.qkv.out, A = m.out.in, U = m.up.out, F = l.hidden, begin = c.begin;
-  const int rows = c.rows();
+  const size_t D = l.dim, C = m.qkv.out, A = m.out.in, U = m.up.out, F = l.hidden, first = c.tokens.begin, begin = c.given.begin;
+  const int tokens = c.tokens.rows(), rows = c.given.rows(), pair = c.given.pair;
   Own& mine = own();
-  float *d = mine.stream.resize(rows * D), *e = mine.branch.resize(rows * D), *sums_of_norms = g.norms.get() + c.number * NORMS * 2 * D;
-  bf16 *narrow = mine.short_rows.resize(rows * std::max(D, A)), *d_up = mine.slopes.resize(rows * std::max(U, C));
-  auto take = [&](Factors& f, const Product& p, const bf16* slopes, const bf16* inputs) {
-    f.take_slopes(p, slopes, p.out, rows, c.number, c.pair), f.take_inputs(p, inputs, rows, c.pair);
+  float *d = mine.stream.resize(tokens * D), *e = mine.branch.resize(tokens * D), *sums_of_norms = g.norms.get() + c.number * NORMS * 2 * D;
+  bf16 *narrow = mine.short_rows.resize(rows * std::max(D, A)), *d_up = mine.slopes.resize(std::max(rows * U, tokens * C));
+  auto take = [&](Factors& f, const Product& p, const Span& of, const bf16* slopes, const bf16* inputs) {
+    f.take_slopes(p, slopes, p.out, of.rows(), c.number, of.pair), f.take_inputs(p, inputs, of.rows(), of.pair);
   };
   auto through_norm = [&](NormName which, int r, const float* from, const float* also, float* to) {
     float* of = sums_of_norms + which * 2 * D;
-    norm_backward(m.norm[which], from, s.standard[which] + (begin + r) * D, s.inverse[which][begin + r], also, to, of, of + D, l.dim);
+    const size_t at = r + (which == ATTENTION_IN ? first : begin);
+    norm_backward(m.norm[which], from, s.standard[which] + at * D, s.inverse[which][at], also, to, of, of + D, l.dim);
   };
   auto drop_row = [&](const Dropout& drop, Site site, int r, bf16* to) {
     for (size_t i = 0; i < D; i += W) store_bf16(to + r * D + i, drop(load(d + r * D + i), site, ((begin + r) * D + i) / W));
@@ -306,12 +329,12 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, co
     for (size_t i = 0; i < D; i += W) store(d + r * D + i, load(d + r * D + i) + load(e + r * D + i));
   };
   for (int r = 0; r < rows; r++) {
-    const bf16* from = dy + t.where[begin + r] * D;
+    const bf16* from = dy + t.where[t.token_of(begin + r)] * D;
     for (size_t i = 0; i < D; i += W) store(d + r * D + i, load_bf16(from + i));
     if (l.norm_kind[FFN_OUT]) through_norm(FFN_OUT, r, d + r * D, nullptr, d + r * D);
     drop_row(Dropout(t.key, l.drop_ffn), HIDDEN, r, narrow);
   }
-  g.down.take_slopes(m.down, narrow, D, rows, c.number, c.pair);
+  g.down.take_slopes(m.down, narrow, D, rows, c.number, pair);
   const bf16* hidden = s.hidden + begin * U;
   with_act(l.act, [&](auto act) {
     constexpr int ACT = decltype(act)::value;
@@ -331,25 +354,27 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, co
           store_bf16(d_up + r * U + column, d * other * slope_of<ACT>(x));
           if (gated) store_bf16(d_up + r * U + column + 32, d * y);
         }
-      if (m.down.trains) lace_all(active, 64, rows, wide, g.down.right.get() + static_cast<size_t>(left) * g.down.depth, g.down.depth, c.pair, nullptr);
+      if (m.down.trains) lace_all(active, 64, rows, wide, g.down.right.get() + static_cast<size_t>(left) * g.down.depth, g.down.depth, pair, nullptr);
     });
   });
-  take(g.up, m.up, d_up, s.middle + begin * D);
+  take(g.up, m.up, c.given, d_up, s.middle + begin * D);
   times({d_up, U / 2}, rows, m.up.backward.get(), U / 2, D, [=](int r, int col, vf v) { store(e + r * D + col, v); });
   for (int r = 0; r < rows; r++) {
     join(FFN_IN, r);
     if (l.norm_kind[ATTENTION_OUT]) through_norm(ATTENTION_OUT, r, d + r * D, nullptr, d + r * D);
     drop_row(Dropout(t.key, l.drop_mixer), MIXER, r, narrow);
   }
-  take(g.out, m.out, narrow, s.context + begin * A);
+  take(g.out, m.out, c.given, narrow, s.context + begin * A);
   if (!inside) return;
   bf16 *d_context = mine.active.resize(rows * A), *d_qkv = d_up;
   times({narrow, D / 2}, rows, m.out.backward.get(), D / 2, A, [=](int r, int col, vf v) { store_bf16(d_context + r * A + col, v); });
+  if (t.asked)
+    for (int r = 0; r < tokens; r++) std::memset(d_qkv + r * C, 0, l.heads * l.head_dim * sizeof(bf16));
   for (int text = c.first; text < c.last; text++)
     for (int h = 0, group = l.heads / l.kv_heads; h < l.heads; h++) {
-      const Head head = head_of(l, t, s.qkv, text, h);
-      const size_t row = t.starts[text], local = row - begin, H = l.head_dim;
-      attend_backward(head, mine.head, h % group != 0, d_context + local * A + h * H, A, s.lse + row * l.heads + h, l.heads, d_qkv + local * C + h * H,
+      const size_t row = row_of(t, t.starts[text]), local = t.starts[text] - first, H = l.head_dim;
+      const Head head = head_of(l, t, s.qkv, text, row, h);
+      attend_backward(head, mine.head, h % group != 0, d_context + (row - begin) * A + h * H, A, s.lse + row * l.heads + h, l.heads, d_qkv + local * C + h * H,
                       dnear ? dnear + h * l.near_stride() + l.span : nullptr);
       if ((h + 1) % group) continue;
       for (int i = 0; i < head.tokens; i++)
@@ -360,13 +385,20 @@ static void backward_chunk(const Made& m, const StepTexts& t, const Chunk& c, co
         }
     }
   if (l.cosine) rotate(l, t, c.first, c.last, d_qkv, true);
-  take(g.qkv, m.qkv, d_qkv, s.input + begin * D);
+  take(g.qkv, m.qkv, c.tokens, d_qkv, s.input + first * D);
   if (!dx && !l.norm_kind[ATTENTION_IN]) return;
-  times({d_qkv, C / 2}, rows, m.qkv.backward.get(), C / 2, D, [=](int r, int col, vf v) { store(e + r * D + col, v); });
-  for (int r = 0; r < rows; r++) {
+  times({d_qkv, C / 2}, tokens, m.qkv.backward.get(), C / 2, D, [=](int r, int col, vf v) { store(e + r * D + col, v); });
+  if (t.asked)  // from the last row on, so that none is written over that is still to be moved
+    for (int r = tokens - 1, from = rows; r >= 0; r--) {
+      if (from && t.asked[begin + from - 1] == static_cast<int>(first) + r)
+        std::memmove(d + r * D, d + --from * D, D * sizeof(float));
+      else
+        std::memset(d + r * D, 0, D * sizeof(float));
+    }
+  for (int r = 0; r < tokens; r++) {
     join(ATTENTION_IN, r);
     if (!dx) continue;
-    bf16* to = dx + t.where[begin + r] * D;
+    bf16* to = dx + t.where[first + r] * D;
     for (size_t i = 0; i < D; i += W) store_bf16(to + i, load(d + r * D + i));
   }
 }
@@ -417,7 +449,7 @@ static Slopes& slopes() {  // large, and the same for every layer
   return shared;
 }
 
-static int64_t bytes(const StepLayer& l, int64_t tokens) { return Saved(l, tokens, nullptr).bytes; }
+static int64_t bytes(const StepLayer& l, const StepTexts& t) { return Saved(l, t, nullptr).bytes; }
 
 static void forward(const StepLayer& l, const StepTexts& t, const bf16* x, bf16* y, void* memory, int threads) {
   Made m(l, StepGradients{});
@@ -425,7 +457,7 @@ static void forward(const StepLayer& l, const StepTexts& t, const bf16* x, bf16*
     p.forward.resize(static_cast<size_t>(p.in) / 2 * p.out);
     share(threads, p.panels_forward(), [&](int i) { p.pack_forward(i); });
   });
-  const Saved saved(l, t.tokens, memory);
+  const Saved saved(l, t, memory);
   *saved.threads = threads;
   const auto parts = chunks(t, threads);
   share(threads, static_cast<int>(parts.size()), [&](int i) { forward_chunk(m, t, parts[i], saved, x, y); });
@@ -439,11 +471,14 @@ static void backward(const StepLayer& l, const StepTexts& t, const void* memory,
     p.backward.resize(static_cast<size_t>(p.in) / 2 * p.out);
     share(threads, p.panels_backward(), [&](int i) { p.pack_backward(i); });
   });
-  const Saved s(l, t.tokens, const_cast<void*>(memory));
+  const Saved s(l, t, const_cast<void*>(memory));
   const auto parts = chunks(t, static_cast<int>(*s.threads));
   const size_t D = l.dim, of_norms = NORMS * 2 * D;
   const std::pair<Product*, Factors*> products[] = {{&m.down, &g.down}, {&m.up, &g.up}, {&m.out, &g.out}, {&m.qkv, &g.qkv}};
-  for (auto [p, f] : products) f->begin(*p, parts.empty() ? 0 : parts.back().pair_end(), static_cast<int>(parts.size()));
+  for (auto [p, f] : products) {
+    const Span all = parts.empty() ? Span{} : p == &m.qkv ? parts.back().tokens : parts.back().given;
+    f->begin(*p, all.pair_end(), static_cast<int>(parts.size()));
+  }
   std::memset(g.norms.resize(parts.size() * of_norms), 0, parts.size() * of_norms * sizeof(float));
   const bool first_norm = l.norm_kind[ATTENTION_IN] && (wanted.norm_weight[ATTENTION_IN] || wanted.norm_bias[ATTENTION_IN]);
   const size_t of_near = wanted.near ? l.heads * l.near_stride() : 0;

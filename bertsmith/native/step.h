@@ -30,11 +30,14 @@ struct StepGradients {
 };
 
 // Texts lie one after the other: text t is at [starts[t], starts[t + 1]), and token i at row where[i] of what the caller has.
+// Of a layer's output `given` rows are wanted, those of the tokens asked[0] < asked[1] < ...; of all where it is null. Every token is read.
 struct StepTexts {
-  int32_t tokens, texts;
+  int32_t tokens, texts, given;
   const int32_t* starts;
   const int64_t* where;
+  const int32_t* asked;
   uint64_t key;  // of the dropout
+  int32_t token_of(int32_t row) const { return asked ? asked[row] : row; }
 };
 
 // y = x W' + b with any number of outputs: bf16 weight [out, in], bias [out] or null; rows of y are `stride` numbers apart, a multiple of 32.
@@ -74,10 +77,10 @@ struct StepUpdate {
 
 struct Step {
   // bytes that `forward` leaves for `backward`
-  int64_t (*bytes)(const StepLayer& layer, int64_t tokens);
-  // x, y: bf16 [rows of the caller, dim]
+  int64_t (*bytes)(const StepLayer& layer, const StepTexts& texts);
+  // x, y: bf16 [rows of the caller, dim]; of y, what is wanted is written
   void (*forward)(const StepLayer& layer, const StepTexts& texts, const uint16_t* x, uint16_t* y, void* saved, int threads);
-  // dy, dx: the same shape; dx may be null
+  // dy, dx: the same shape; dx may be null; of dy, what is wanted is read
   void (*backward)(const StepLayer& layer, const StepTexts& texts, const void* saved, const uint16_t* dy, uint16_t* dx,
                    const StepGradients& gradients, int threads);
   // y: bf16 [tokens, dim]; standard, inverse: [tokens, dim] and [tokens], what the norm leaves for `embed_backward`

@@ -36,7 +36,8 @@ class StepGradients(Structure):
 
 
 class StepTexts(Structure):
-    _fields_ = [("tokens", c_int32), ("texts", c_int32), ("starts", c_void_p), ("where", c_void_p), ("key", c_uint64)]
+    _fields_ = [*((name, c_int32) for name in ("tokens", "texts", "given")),
+                *((name, c_void_p) for name in ("starts", "where", "asked")), ("key", c_uint64)]  # fmt: skip
 
 
 class StepWide(Structure):
@@ -76,7 +77,7 @@ def library() -> ctypes.CDLL | None:
     lib.bs_step.restype = c_void_p
     if not lib.bs_step():
         return None
-    lib.bs_step_bytes.argtypes, lib.bs_step_bytes.restype = [POINTER(StepLayer), c_int64], c_int64
+    lib.bs_step_bytes.argtypes, lib.bs_step_bytes.restype = [POINTER(StepLayer), POINTER(StepTexts)], c_int64
     given = [POINTER(StepLayer), POINTER(StepTexts), c_void_p, c_void_p, c_void_p]
     lib.bs_step_forward.argtypes = [*given, ctypes.c_int]
     lib.bs_step_backward.argtypes = [*given, POINTER(StepGradients), ctypes.c_int]
@@ -118,10 +119,10 @@ def why_not() -> str:
 
 
 def forward(layer: StepLayer, texts: StepTexts, x: Tensor, y: Tensor) -> Tensor:
-    """Fill y, bf16 like x, at the rows of the texts; returns the bytes that `backward` wants."""
+    """Fill y, bf16 like x, at the rows that are wanted of the texts; returns the bytes that `backward` wants."""
     lib = library()
     assert lib is not None
-    saved = torch.empty(lib.bs_step_bytes(byref(layer), texts.tokens), dtype=torch.uint8)
+    saved = torch.empty(lib.bs_step_bytes(byref(layer), byref(texts)), dtype=torch.uint8)
     _check(lib.bs_step_forward(byref(layer), byref(texts), x.data_ptr(), y.data_ptr(), saved.data_ptr(), _threads()))
     return saved
 

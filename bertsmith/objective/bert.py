@@ -38,7 +38,7 @@ class Bert(Objective):
 
     def predict(self, encoder: Encoder, batch: Batch) -> tuple[Tensor, Tensor]:
         """The masked tokens; the sentence pair is added in `forward`."""
-        h_ND = encoder(batch["token"], batch["layout"]).flatten(0, 1).index_select(0, batch["asked"])
+        h_ND = encoder.at(batch["token"], batch["layout"], batch["asked"])
         return self.head.logits(h_ND, batch["layout"]), batch["answer"]
 
     def forward(self, encoder: Encoder, batch: Batch) -> dict[str, Tensor]:

@@ -58,6 +58,5 @@ class MaskedLM(Objective):
         return self.mask
 
     def predict(self, encoder: Encoder, batch: Batch) -> tuple[Tensor, Tensor]:
-        x_BTD = encoder(batch["token"], batch["layout"])
-        h_ND = x_BTD.flatten(0, 1).index_select(0, batch["asked"])
+        h_ND = encoder.at(batch["token"], batch["layout"], batch["asked"])
         return self.head.logits(h_ND, batch["layout"]), batch["answer"]
