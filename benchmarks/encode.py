@@ -34,6 +34,7 @@ WAYS = {
     "OpenVINO, fp32": ("openvino_peer.py", "fp32", "openvino"),
     "OpenVINO, bf16": ("openvino_peer.py", "bf16", "openvino"),
     "OpenVINO, 8-bit weights": ("openvino_peer.py", "int8", "openvino"),
+    "OpenVINO, static int8": ("openvino_peer.py", "static", "openvino"),
     "ONNX Runtime, fp32": ("onnxruntime_peer.py", "fp32", "onnxruntime"),
     "ONNX Runtime, dynamic int8": ("onnxruntime_peer.py", "int8", "onnxruntime"),
 }
