@@ -1,13 +1,15 @@
 """A server under load: ours beside a plain one, with requests that come when they like.
 
-    python benchmarks/serve.py MODEL --texts FILE [--seconds 10] [--precision default] [--bound MS] [--out FILE.json]
+    python benchmarks/serve.py MODEL --texts FILE [--seconds 10] [--precision default] [--bound MS] [--infinity PYTHON]
+        [--out FILE.json]
 
 MODEL is a directory that both open; FILE has a text a line, of mixed lengths. Each request has one text and comes at a time of
 its own (Poisson), whether the last one is answered or not, so that a server that falls behind is not spared: the time of an
 answer counts from when its request was due. The rate rises by a quarter until the 99th percentile is above a bound or an
 answer fails. First the plain server's capacity is sought (the highest rate at which its p99 is below a second), then its
 p99 at half of that, which is the bound for both unless --bound says another. A rate that was not kept is tried again,
-once. The client is a process of its own; its share of the processor is said, for it takes from what the server has.
+once. With --infinity, the python of an environment that has it (benchmarks/peers/infinity.txt), infinity-emb is measured by
+the same bound. The client is a process of its own; its share of the processor is said, for it takes from what the server has.
 """
 
 import argparse
@@ -20,6 +22,9 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +37,14 @@ STEP = 1.25  # from one rate to the next
 LEAST = 50  # requests of a measurement, for there to be a 99th percentile
 
 
+@dataclass
+class Server:
+    """Where it takes texts, and what it calls them."""
+
+    url: str
+    key: str
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
@@ -41,18 +54,30 @@ def free_port() -> int:
 def start(command: list[str], port: int) -> subprocess.Popen[bytes]:
     """A server that answers at /health. RuntimeError if it ends before that."""
     env = os.environ | {"PYTHONPATH": f"{HERE.parent}:{os.environ.get('PYTHONPATH', '')}".rstrip(":")}
-    process = subprocess.Popen([sys.executable, *command], env=env)
+    process = subprocess.Popen(command, env=env)
     while True:
         if process.poll() is not None:
             raise RuntimeError(f"the server ended with {process.returncode}: {' '.join(command)}")
         try:
-            httpx.get(f"http://127.0.0.1:{port}/health")
+            httpx.get(f"http://127.0.0.1:{port}/health").raise_for_status()
             return process
-        except httpx.TransportError:
+        except (httpx.TransportError, httpx.HTTPStatusError):
             time.sleep(0.1)
 
 
-async def load(url: str, texts: list[str], rate: float, seconds: float, seed: int) -> dict[str, float]:
+@contextmanager
+def served(command: list[str], path: str = "/embed", key: str = "inputs") -> Iterator[Server]:
+    """The command, with PORT for a port, while it runs."""
+    port = free_port()
+    process = start([word.replace("PORT", str(port)) for word in command], port)
+    try:
+        yield Server(f"http://127.0.0.1:{port}{path}", key)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+async def load(server: Server, texts: list[str], rate: float, seconds: float, seed: int) -> dict[str, float]:
     """Requests at `rate` a second for a while: {"rate", "p50", "p99" (ms from when they were due), "failed", "client": share
     of one core that the client took}."""
     rng, took, failed = random.Random(seed), [], 0
@@ -62,7 +87,7 @@ async def load(url: str, texts: list[str], rate: float, seconds: float, seed: in
         async def one(text: str, due: float) -> None:
             nonlocal failed
             try:
-                said = await client.post(f"{url}/embed", json={"inputs": [text]})
+                said = await client.post(server.url, json={server.key: [text]})
                 failed += said.status_code != 200
             except httpx.TransportError:
                 failed += 1
@@ -93,13 +118,13 @@ def _cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def rise(url: str, texts: list[str], bound: float, seconds: float, first: float) -> list[dict[str, float]]:
+def rise(server: Server, texts: list[str], bound: float, seconds: float, first: float) -> list[dict[str, float]]:
     """Measurements at rising rates, the last of them the first rate that failed, or whose p99 was above the bound, twice: once
     may be the machine's."""
     found, rate = [], first
 
     def measured() -> dict[str, float]:
-        one = asyncio.run(load(url, texts, rate, seconds, len(found)))
+        one = asyncio.run(load(server, texts, rate, seconds, len(found)))
         print(json.dumps(one), file=sys.stderr, flush=True)
         return one
 
@@ -127,39 +152,37 @@ def main() -> None:
     parser.add_argument("--first", type=float, default=10.0, help="the rate to begin with, requests a second")
     parser.add_argument("--precision", default="default")
     parser.add_argument("--bound", type=float, default=0.0, help="of the p99, in ms; by default the plain server's")
+    parser.add_argument("--infinity", default="", metavar="PYTHON")
     parser.add_argument("--out", default="")
     given = parser.parse_args()
     texts = [line for line in Path(given.texts).read_text(encoding="utf-8").splitlines() if line.strip()]
 
-    port = free_port()
-    plain: dict[str, Any] = {}
-    server = start([str(HERE / "peers/plain_server.py"), given.model, str(port)], port)
-    try:
-        capacity = rise(f"http://127.0.0.1:{port}", texts, PLENTY, given.seconds, given.first)
+    python = sys.executable
+    with served([python, str(HERE / "peers/plain_server.py"), given.model, "PORT"]) as server:
+        capacity = rise(server, texts, PLENTY, given.seconds, given.first)
         half = highest(capacity) / 2
         if not half:
             raise RuntimeError(
                 f"{given.first:g} requests a second are too many for the plain server: --first, a lower rate"
             )
-        at_half = asyncio.run(load(f"http://127.0.0.1:{port}", texts, half, given.seconds, 0))
-        bound = given.bound or at_half["p99"]
-        plain = {"capacity": highest(capacity), "at half": at_half, "rates": capacity}
-        plain["highest"] = max((one["rate"] for one in [at_half, *capacity] if one["p99"] <= bound), default=0.0)
-    finally:
-        server.terminate()
-        server.wait()
+        at_half = asyncio.run(load(server, texts, half, given.seconds, 0))
+    bound = given.bound or at_half["p99"]
+    plain: dict[str, Any] = {"capacity": highest(capacity), "at half": at_half, "rates": capacity}
+    plain["highest"] = max((one["rate"] for one in [at_half, *capacity] if one["p99"] <= bound), default=0.0)
 
-    port = free_port()
-    command = ["-m", "bertsmith", "serve", given.model, "--port", str(port), "--precision", given.precision]
-    server = start(command, port)
-    try:
-        rates = rise(f"http://127.0.0.1:{port}", texts, bound, given.seconds, given.first)
-        ours = {"highest": highest(rates), "rates": rates}
-    finally:
-        server.terminate()
-        server.wait()
+    def measured(command: list[str], *how: str) -> dict[str, Any]:
+        with served(command, *how) as server:
+            rates = rise(server, texts, bound, given.seconds, given.first)
+        return {"highest": highest(rates), "rates": rates}
+
+    ours = measured([python, "-m", "bertsmith", "serve", given.model, "--port", "PORT", "--precision", given.precision])
+    other: dict[str, Any] = {}
+    if given.infinity:
+        command = [given.infinity, "-m", "infinity_emb", "v2", "--model-id", given.model, "--port", "PORT"]
+        other["infinity-emb"] = measured([*command, "--device", "cpu", "--engine", "torch"], "/embeddings", "input")
     times = round(ours["highest"] / plain["highest"], 2) if plain["highest"] else None
-    result = {"bound of the p99, ms": bound, "plain": plain, "ours": ours, "times": times, "precision": given.precision}
+    result = {"bound of the p99, ms": bound, "plain": plain, "ours": ours} | other
+    result |= {"times": times, "precision": given.precision}
     write(about() | result, given.out)
 
 

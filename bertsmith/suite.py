@@ -121,8 +121,8 @@ def run_suite(
     return found | {"failed": failed}
 
 
-def split_methods(said: str) -> list[str]:
-    """The methods in one word of a command line: "full,lora:rank=4,alpha=8" are two."""
+def split_named(said: str) -> list[str]:
+    """The methods or protocols in one word of a command line: "full,lora:rank=4,alpha=8" are two."""
     found: list[str] = []
     for part in filter(None, said.split(",")):
         if found and "=" in part and ":" not in part:  # a setting of the one before

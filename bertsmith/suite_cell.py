@@ -91,12 +91,25 @@ class Cell:
 
 
 def protocol_of(said: str | Protocol) -> Protocol:
-    """A protocol by its name. ValueError, listing them, for an unknown one."""
+    """A protocol by its name, or one of them with other settings: "fixed:epochs=20,batch=2".
+
+    Raises ValueError, listing what there is, for a name or a setting that is not known.
+    """
     if isinstance(said, Protocol):
         return said
-    if said not in PROTOCOLS:
-        raise ValueError(f"no protocol {said!r}; there are: {', '.join(PROTOCOLS)}")
-    return PROTOCOLS[said]
+    name, _, given = said.partition(":")
+    if name not in PROTOCOLS:
+        raise ValueError(f"no protocol {name!r}; there are: {', '.join(PROTOCOLS)}")
+    made = replace(PROTOCOLS[name], name=said)
+    for part in filter(None, given.split(",")):
+        key, _, value = part.partition("=")
+        try:
+            made = replace(made, **{key: {"epochs": int, "batch": int, "whole": float}[key](value)})
+        except (KeyError, ValueError):
+            raise ValueError(f"{said}: {part!r} is no setting; say epochs=, batch= or whole= and a number") from None
+        if getattr(made, key) <= 0:
+            raise ValueError(f"{said}: {key} must be above 0")
+    return made
 
 
 def done(out: Path, cell: Cell) -> bool:

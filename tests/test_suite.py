@@ -28,7 +28,7 @@ from bertsmith.model import Bundle, Model
 from bertsmith.peak import Peak
 from bertsmith.sets.shelf import Shelf
 from bertsmith.suite import run_suite, summary
-from bertsmith.suite_cell import Cell, Protocol
+from bertsmith.suite_cell import Cell, Protocol, protocol_of
 from bertsmith.suite_table import markdown
 from bertsmith.task import task
 from bertsmith.task.extractive_qa import Answer
@@ -537,6 +537,9 @@ def test_what_is_not_known_is_said_at_once(model, data, tmp_path):
         ({"chosen": ["sst2", "sst3"]}, "no set 'sst3'; there are: banking77"),
         ({"chosen": None, "suite": "french"}, "no suite 'french'; there are: english"),
         ({"protocols": ["slow"]}, "no protocol 'slow'; there are: fixed, sweep"),
+        ({"protocols": ["fixed:epoch=2"]}, "'epoch=2' is no setting; say epochs="),
+        ({"protocols": ["fixed:batch=some"]}, "'batch=some' is no setting"),
+        ({"protocols": ["fixed:batch=0"]}, "batch must be above 0"),
         ({"methods": ["lora:rang=3"]}, "lora has no setting"),
         ({"seeds": 0}, "at least 1"),
         ({"limit": 0}, "at least 1"),
@@ -546,8 +549,10 @@ def test_what_is_not_known_is_said_at_once(model, data, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_methods_on_a_command_line():
-    assert suite.split_methods("full,lora:rank=4,alpha=8,bitfit") == ["full", "lora:rank=4,alpha=8", "bitfit"]
+def test_methods_and_protocols_on_a_command_line():
+    made = protocol_of("small:epochs=20,whole=0.5")
+    assert made == Protocol("small:epochs=20,whole=0.5", epochs=20, batch=16, whole=0.5)
+    assert suite.split_named("full,lora:rank=4,alpha=8,bitfit") == ["full", "lora:rank=4,alpha=8", "bitfit"]
 
 
 def test_absent_archives_are_left_out_unless_they_are_named(finished, model, data, tmp_path):

@@ -64,7 +64,7 @@ def evaluate(
         str,
         typer.Option(
             help="fixed: 3 epochs, batches of 32, the method's learning rate; sweep: the best of three; small, small_sweep: "
-            "for small encoders; or several."
+            "for small encoders; others as fixed:epochs=20,batch=2; or several."
         ),
     ] = "fixed",
     seeds: Annotated[int, typer.Option(help="Runs of a suite; mean and 95 % interval are reported.")] = 3,
@@ -124,13 +124,13 @@ def _suites(
 ) -> None:
     """A suite, a transfer matrix for each method and protocol, or both."""
     from bertsmith import transfer
-    from bertsmith.suite import run_suite, split_methods
+    from bertsmith.suite import run_suite, split_named
     from bertsmith.suite_table import markdown
 
     beside: dict[str, Any] = {"tfidf": True, "all": "all", "none": False}
     if baselines not in beside:
         raise ValueError(f"no baselines {baselines!r}; there are: {', '.join(beside)}")
-    ways, how, shared = split_methods(methods), protocol.split(","), shared | {"progress": not as_json, "say": say}
+    ways, how, shared = split_named(methods), split_named(protocol), shared | {"progress": not as_json, "say": say}
     if across and len(ways) * len(how) > 1:
         raise ValueError("--across makes one matrix: name one method and one protocol")
     found: dict[str, Any] = {}
