@@ -1,6 +1,6 @@
 """A server under load: ours beside a plain one, with requests that come when they like.
 
-    python benchmarks/serve.py MODEL --texts FILE [--seconds 10] [--precision default] [--bound MS] [--infinity PYTHON]
+    python benchmarks/serve.py MODEL --texts FILE [--seconds 10] [--precision default] [--bound MS] [--infinity PROGRAM]
         [--out FILE.json]
 
 MODEL is a directory that both open; FILE has a text a line, of mixed lengths. Each request has one text and comes at a time of
@@ -8,7 +8,7 @@ its own (Poisson), whether the last one is answered or not, so that a server tha
 answer counts from when its request was due. The rate rises by a quarter until the 99th percentile is above a bound or an
 answer fails. First the plain server's capacity is sought (the highest rate at which its p99 is below a second), then its
 p99 at half of that, which is the bound for both unless --bound says another. A rate that was not kept is tried again,
-once. With --infinity, the python of an environment that has it (benchmarks/peers/infinity.txt), infinity-emb is measured by
+once. With --infinity, the program `infinity_emb` of an environment that has it (benchmarks/peers/infinity.txt), that is measured by
 the same bound. The client is a process of its own; its share of the processor is said, for it takes from what the server has.
 """
 
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--first", type=float, default=10.0, help="the rate to begin with, requests a second")
     parser.add_argument("--precision", default="default")
     parser.add_argument("--bound", type=float, default=0.0, help="of the p99, in ms; by default the plain server's")
-    parser.add_argument("--infinity", default="", metavar="PYTHON")
+    parser.add_argument("--infinity", default="", metavar="PROGRAM")
     parser.add_argument("--out", default="")
     given = parser.parse_args()
     texts = [line for line in Path(given.texts).read_text(encoding="utf-8").splitlines() if line.strip()]
@@ -178,7 +178,7 @@ def main() -> None:
     ours = measured([python, "-m", "bertsmith", "serve", given.model, "--port", "PORT", "--precision", given.precision])
     other: dict[str, Any] = {}
     if given.infinity:
-        command = [given.infinity, "-m", "infinity_emb", "v2", "--model-id", given.model, "--port", "PORT"]
+        command = [given.infinity, "v2", "--model-id", given.model, "--host", "127.0.0.1", "--port", "PORT"]
         other["infinity-emb"] = measured([*command, "--device", "cpu", "--engine", "torch"], "/embeddings", "input")
     times = round(ours["highest"] / plain["highest"], 2) if plain["highest"] else None
     result = {"bound of the p99, ms": bound, "plain": plain, "ours": ours} | other

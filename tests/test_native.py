@@ -263,6 +263,9 @@ if not step.why_not():
     for change in f.SHAPES.values():
         for rows in (f.TEXTS, ((1,),), ((33, 64),)):
             f.test_outputs_and_gradients_are_those_of_fp32(change, rows)
+        f.test_some_tokens_get_what_they_get_among_all(change)
+    for asked in (None, [3, 4, 11, 21, 30]):
+        f.test_dropout_drops_the_same_in_both_passes(asked)
     f.test_texts_longer_than_a_block_of_queries_and_a_window_that_leaves_some_out()
     f.test_what_is_frozen_gets_no_gradient_and_the_rest_the_same()
     f.test_the_seed_decides_what_is_dropped_and_evaluation_drops_nothing()
