@@ -8,8 +8,9 @@ its own (Poisson), whether the last one is answered or not, so that a server tha
 answer counts from when its request was due. The rate rises by a quarter until the 99th percentile is above a bound or an
 answer fails. First the plain server's capacity is sought (the highest rate at which its p99 is below a second), then its
 p99 at half of that, which is the bound for both unless --bound says another. A rate that was not kept is tried again,
-once. With --infinity, the program `infinity_emb` of an environment that has it (benchmarks/peers/infinity.txt), that is measured by
-the same bound. The client is a process of its own; its share of the processor is said, for it takes from what the server has.
+once. --infinity names the program `infinity_emb` of an environment that has it (benchmarks/peers/infinity.txt), which is put
+to the same bound. The client is a process of its own; its share of the processor is said, for it takes from what the server
+has.
 """
 
 import argparse
