@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bertsmith import adapter, baseline, sets
-from bertsmith.beside import beside, usual
+from bertsmith.beside import beside, simplest, usual
 from bertsmith.files import write_atomic
 from bertsmith.model import Model, load
 from bertsmith.recipes.tuning import named
@@ -161,15 +161,16 @@ def describe(one: TaskSet, path: Path, drawn: dict[str, Any], baselines: bool | 
 
 
 def simple(one: TaskSet, which: bool | Literal["all"], say: Say) -> dict[str, Any]:
-    """The best constant answer, and what reads words alone and can do the task: TF-IDF, or "all" of them."""
+    """The best constant answer, and what reads words alone and can do the task: the simplest, or "all" of them."""
     labels, spec = label_space(Splits(one.train, one.valid, one.test, one.made), one.task, lambda _: None)
     aim = spec.build(labels)
     found: dict[str, Any] = {"majority": baseline.majority(aim, one.train, one.test)}
     if one.also is not None and one.metric not in found["majority"]:
         # the constant answer of such a task is a list, written as labels are
         found["majority"] |= one.also(aim.constant(one.train.label, len(one.test)))
-    specs = usual(frozen=False) if which == "all" else {"tfidf": baseline.baseline("linear")} if which else {}
-    return found | beside(specs, aim, one.train, one.valid, one.test, None, lambda line: say(f"{one.name}: {line}"))
+    specs = usual(frozen=False) if which == "all" else simplest() if which else {}
+    tell = lambda line: say(f"{one.name}: {line}")  # noqa: E731
+    return found | beside(specs, aim, one.train, one.valid, one.test, None, tell, one.also)
 
 
 def beyond(tuned: Model, one: TaskSet) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 
 from bertsmith.interval import t_interval
 
+# baselines of a column, the first that a set has, and its title
+SIMPLE = (("majority", "majority"), ("tfidf word_tags", "TF-IDF, or words' tags"))
 COSTS = ("trained numbers", "seconds", "peak memory, MB", "file, MB")
 
 
@@ -79,10 +81,10 @@ def markdown(found: dict[str, Any]) -> str:
     if len(rows) > max(len(found["sets"]), 3):
         return _turned(found)
     titles = [f"{row['model']}, {row['method']}, {row['protocol']}" for row in rows]
-    lines = [_line(["set", "score", "majority", "TF-IDF", *titles]), _line(["---"] * (4 + len(rows)))]
+    lines = [_line(["set", "score", *(title for _, title in SIMPLE), *titles]), _line(["---"] * (4 + len(rows)))]
     for name, about in found["sets"].items():
         said = [shown(row["sets"][name]) if name in row["sets"] else "" for row in rows]
-        lines.append(_line([name, about["shown"], *(_simple(about, which) for which in ("majority", "tfidf")), *said]))
+        lines.append(_line([name, about["shown"], *(_simple(about, which) for which, _ in SIMPLE), *said]))
     lines.append(_line(["all", "mean of kinds", "", "", *(shown(row["aggregate"]) for row in rows)]))
     return "\n".join(lines)
 
@@ -92,7 +94,7 @@ def _turned(found: dict[str, Any]) -> str:
     titles = [f"{name} ({about['shown']})" for name, about in found["sets"].items()]
     lines = [_line(["model", "method", "protocol", *titles, "all", *COSTS])]
     lines.append(_line(["---"] * (4 + len(titles) + len(COSTS))))
-    for which, title in (("majority", "majority"), ("tfidf", "TF-IDF")):
+    for which, title in SIMPLE:
         said = [_simple(about, which) for about in found["sets"].values()]
         lines.append(_line(["", title, "", *said, *[""] * (1 + len(COSTS))]))
     for row in sorted(found["rows"], key=lambda row: -(row["aggregate"]["mean"] or 0)):
@@ -108,8 +110,9 @@ def _turned(found: dict[str, Any]) -> str:
 
 
 def _simple(about: dict[str, Any], which: str) -> str:
-    """A baseline's score of a set, "" where it has none."""
-    value = about["baselines"].get(which, {}).get(about["metric"])
+    """A baseline's score of a set, the first's of those that are named that has one; "" where none has."""
+    held = (about["baselines"].get(name, {}).get(about["metric"]) for name in which.split())
+    value = next((one for one in held if one is not None), None)
     return "" if value is None else f"{value:.3f}"
 
 

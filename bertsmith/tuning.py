@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from bertsmith import baseline
-from bertsmith.beside import beside, usual
+from bertsmith.beside import beside, simplest, usual
 from bertsmith.checkpoint import Trained
 from bertsmith.coding import Coder
 from bertsmith.data import data as datas
@@ -81,9 +81,6 @@ class Tuning:
         return self.select != [selects("paths")]
 
 
-TFIDF = {"tfidf": baseline.baseline("linear")}
-
-
 def finetune(
     model: Model,
     source: Any,
@@ -124,8 +121,9 @@ def finetune(
         batch: rows of a batch. max_length: tokens of a row; longer texts are cut, and counted aloud.
         task: what the labels are, such as `task("single_label", main="matthews")`; guessed from them where None.
         head: by default the task's.
-        baselines: beside the majority answer TF-IDF on the same splits; "all": also naive Bayes, SVM, forest, gzip, TextCNN,
-            and what reads the frozen encoder's vectors; False: neither; or others, by the name that the report gives them.
+        baselines: beside the majority answer TF-IDF on the same splits (for spans each word's commonest tag); "all": also naive
+            Bayes, SVM, forest, gzip, TextCNN, and what reads the frozen encoder's vectors; False: neither; or others, by the
+            name that the report gives them.
         tuning: what trains, and what is added for it (LoRA, adapters, ...); all weights where None.
         long: what is kept of longer texts: "head", "tail", "head+tail", or all of it in "pieces", over which the head has a
             `pool/hierarchical`.
@@ -216,7 +214,7 @@ def _baselines(
     """The best constant answer and, as far as they can do the task, the baselines that are asked for, on the test split."""
     found: dict[str, Any] = {"majority": baseline.majority(aim, splits.train, splits.test)}
     if which:
-        specs = which if isinstance(which, dict) else TFIDF if which is True else usual()
+        specs = which if isinstance(which, dict) else simplest() if which is True else usual()
         try:
             found |= beside(specs, aim, splits.train, splits.valid, splits.test, Frozen(model), tell)
         except ImportError:

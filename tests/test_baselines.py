@@ -729,17 +729,58 @@ def test_baselines_are_compared_on_the_same_folds(dic):
     assert alone["folds"] == found["tfidf"]["folds"]
 
 
+def test_a_word_gets_its_commonest_tag():
+    """By hand: what was seen most; small letters; and for the rest what words seen once most often are."""
+
+    def tagged(*rows):
+        texts, words, spans = [], [], []
+        for row in rows:
+            at, here = 0, []
+            for word, tag in row:
+                here.append((at, at + len(word), tag))
+                at += len(word) + 1
+            texts.append(" ".join(word for word, _ in row))
+            words.append([(a, b, "") for a, b, _ in here])
+            spans.append([span for span in here if span[2]])
+        return Examples(texts, words, spans)
+
+    train = tagged(
+        [("the", "DET"), ("can", "NOUN"), ("can", "VERB"), ("fall", "VERB")],
+        [("they", "PRON"), ("can", "VERB"), ("run", "VERB"), ("Run", "NOUN")],
+    )
+    test = tagged([("The", "DET"), ("can", "NOUN"), ("xyz", "VERB"), ("Run", "NOUN")])
+    words = tasks("tagging", scheme="word").build(["DET", "NOUN", "PRON", "VERB"])
+    fitted = baseline("word_tags").build(words, None).fit(train)
+    assert [span.label for span in fitted.predict(test)[0]] == ["DET", "VERB", "VERB", "NOUN"]
+    assert fitted.scores(test).shape == (1, 0)
+    said: list[str] = []
+    also = lambda spans: {"spans": float(sum(map(len, spans)))}  # noqa: E731
+    found = beside(usual(frozen=False), words, train, None, test, None, said.append, also)
+    assert list(found) == ["word_tags"] and said == []  # those that answer for a text are not even named
+    assert found["word_tags"] == {"span_f1": 0.75, "precision": 0.75, "recall": 0.75, "spans": 4.0}
+    names = tagged([("New", "PLACE"), ("York", "PLACE"), ("is", ""), ("big", ""), ("is", "")])
+    names.label[0] = [(0, 8, "PLACE")]
+    spans = baseline("word_tags").build(tasks("tagging").build(["PLACE"]), None).fit(names).predict(names)
+    assert [(s.start, s.end, s.label) for s in spans[0]] == [(0, 8, "PLACE")]
+    with pytest.raises(ValueError, match="serves classes and sets and numbers and tables, not spans"):
+        baseline("linear").build(words, None).fit(train)
+
+
 def test_all_that_can_do_a_task_stand_beside_a_run(frozen):
     specs = {name: small("baseline", spec.kind) if "cnn" in name else spec for name, spec in usual().items()}
     train, valid, test = (toy(n, seed, "numbers") for n, seed in ((40, 0), (16, 1), (12, 2)))
     said: list[str] = []
     found = beside(specs, NUMBER, train, valid, test, frozen, said.append)
-    assert set(specs) - set(found) == {"naive_bayes", "nearest_mean"}
+    assert set(specs) - set(found) == {"naive_bayes", "nearest_mean", "word_tags"}
     assert (
         len(said) == 2 and "no baseline naive_bayes: baseline/naive_bayes serves classes and sets, not numbers" in said
     )
     assert found["tfidf"] == run(baseline("linear"), NUMBER, train, valid, test)
-    assert set(usual(frozen=False)) == {"tfidf", "naive_bayes", "svm", "forest", "gzip", "text_cnn"} < set(specs)
+    assert (
+        set(usual(frozen=False))
+        == {*("tfidf", "naive_bayes", "svm", "forest", "gzip", "text_cnn", "word_tags")}
+        < set(specs)
+    )
     choices = Examples(test.text, [["a", "b"]] * 12, [0] * 12)
     assert beside(specs, NUMBER, choices, None, choices, frozen, said.append) == {} and "as a whole" in said[-1]
 

@@ -21,11 +21,11 @@ class Baseline:
 
     Args:
         task: what is asked: one of L labels ("classes"), any of them ("sets"), a number ("numbers"), or several, of
-            which some may be missing ("tables").
+            which some may be missing ("tables"); or labelled spans of each text ("spans").
         frozen: the encoder, for the kinds that read its vectors; else None.
 
     Attributes:
-        serves: which of "classes", "sets", "numbers", "tables" it can.
+        serves: which of "classes", "sets", "numbers", "tables" and "spans" it can.
         weighs: `fit` takes a weight for each training example.
         sums_to_one: the scores of an example are probabilities.
         chosen: what was chosen on the validation examples, and remarks: plain JSON for the report.
@@ -79,8 +79,11 @@ class Baseline:
         return self.answer(examples)[1]
 
     @final
-    def targets(self, examples: Examples) -> np.ndarray:
-        """The truths. Raises ValueError where there is not one answer for each text or pair of texts."""
+    def targets(self, examples: Examples) -> Any:
+        """The truths, an array; a list of spans for each text, where the task asks for these. Raises ValueError where there is
+        neither that nor one answer for each text or pair of texts."""
+        if self.task.scheme:
+            return self.task.truth(examples.label)
         strings = examples.pair is None or all(isinstance(text, str) for text in examples.pair)
         if not strings or self.task.fields != {"target": "row"}:
             raise ValueError(f"{self.name}: baselines answer for a text, or a pair, as a whole; this task does not")
@@ -106,9 +109,11 @@ class Baseline:
 baseline = Slot(__name__, Baseline)
 
 
-def shape_of(y: np.ndarray) -> str:
+def shape_of(y: Any) -> str:
     """What targets are: "classes" (int_N), "sets" (bool_NL), "numbers" (float_N) or "tables" (float_NK, NaN where one is
-    missing). Raises ValueError for anything else."""
+    missing), or "spans" (a list of lists). Raises ValueError for anything else."""
+    if isinstance(y, list):
+        return "spans"
     known = {(1, "i"): "classes", (2, "b"): "sets", (1, "f"): "numbers", (2, "f"): "tables"}
     found = known.get((y.ndim, y.dtype.kind))
     if found is None:

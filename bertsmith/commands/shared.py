@@ -31,7 +31,10 @@ PrecisionName = Annotated[
     ),
 ]
 BaselineNames = Annotated[
-    str, typer.Option(help="What is beside the score: tfidf, all, or none (the majority answer always is).")
+    str,
+    typer.Option(
+        help="What is beside the score: tfidf (for spans: words' commonest tags), all, or none (the majority answer always is)."
+    ),
 ]
 MaxLength = Annotated[int, typer.Option(help="Tokens of a text at most.")]
 Seed = Annotated[int, typer.Option(help="Every random choice follows from it.")]

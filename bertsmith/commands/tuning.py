@@ -251,11 +251,10 @@ def _named(room: str, said: str | None) -> Any:
 def _baselines(said: str, dictionary: str | None = None) -> Any:
     """What `finetune` calls them. Raises ValueError for another word, FileNotFoundError where there is no dictionary."""
     from bertsmith.baseline import baseline
-    from bertsmith.beside import usual
+    from bertsmith.beside import simplest, usual
     from bertsmith.feature import feature
-    from bertsmith.tuning import TFIDF
 
-    known = {"tfidf": TFIDF, "all": usual(), "none": {}}
+    known = {"tfidf": simplest(), "all": usual(), "none": {}}
     if said not in known:
         raise ValueError(f"no baselines {said!r}; there are: {', '.join(known)}")
     if dictionary is None:

@@ -41,6 +41,7 @@ class Task:
             where nothing is asked) or "list" (any number of rows [M, k], to which the row's number in the batch is prepended).
         may_be_empty: an example without a label has the answer "none of them"; else it is left out.
         fewest: labels from which there is something to learn.
+        scheme: how a raw label, spans of the text, is a tag for every word (see `tags`); "" where it is not.
     """
 
     paper: ClassVar[str] = ""
@@ -48,6 +49,7 @@ class Task:
     fields: dict[str, str] = {"target": "row"}
     may_be_empty: ClassVar[bool] = False
     fewest: ClassVar[int] = 1
+    scheme: str = ""
 
     def __init__(self, labels: list[str]) -> None:
         self.labels = labels
