@@ -159,7 +159,7 @@ def _work(out: str | Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="bertsmith-") as folder:
             yield Path(folder)
         return
-    work = Path(out).with_name(Path(out).name + ".work")
+    work = Path(out).resolve().with_name(Path(out).name + ".work")  # its run holds this path, however it is said
     work.mkdir(parents=True, exist_ok=True)
     yield work
     shutil.rmtree(work)

@@ -21,6 +21,7 @@ from bertsmith.budget import Budget
 from bertsmith.checkpoint import Trained
 from bertsmith.cost import step_flops
 from bertsmith.diagnose import bad_number
+from bertsmith.differences import differences
 from bertsmith.doctor import choose_precision, matmul_rate, threads
 from bertsmith.draw import draw
 from bertsmith.encoder import Encoder
@@ -80,8 +81,8 @@ def _settle(run: Run, out: Path, world: World) -> str:
         checkpoint.clean(out)
         if path.exists():
             old, tells = json.loads(path.read_text()), ("encoder", "stages", "seed")
-            if odd := [k for k in tells if old[k] != json.loads(json.dumps(plain[k]))]:
-                raise ValueError(f"{out} holds another run (its {', '.join(odd)} differ): use another folder")
+            if odd := differences(old, json.loads(json.dumps({k: plain[k] for k in tells}))):
+                raise ValueError(f"{out} holds another run ({'; '.join(odd[:3])}): use another folder")
         else:
             resolved = choose_precision() if run.precision == "auto" else run.precision
             write_atomic(path, json.dumps(plain | {"precision": resolved}, indent=1))

@@ -173,8 +173,8 @@ def finetune(
         if out is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bertsmith-")))
         else:
-            work = Path(out).with_name(Path(out).name + ".work")
-            _claim(work, _fingerprint(model, splits, objective, settings, how), tell)
+            work = Path(out).resolve().with_name(Path(out).name + ".work")  # its runs hold this path, however it is said
+            _claim(work, _fingerprint(model, splits, objective, settings | {"work": str(work)}, how), tell)
         room, apart = _room(model, how, min(max_length, model.max_length)), chosen.slot.load(chosen.kind).apart
         coder = Coder(model.tokenizer, room, long=long, apart=apart)
         rows = _write(coder, aim, splits.train, work / "train.safetensors", tell)

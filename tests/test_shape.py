@@ -14,7 +14,7 @@ TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
 # Imports go one way: a file imports from its own layer and those before it. A name is a file or a room of bertsmith.
 LAYERS = [
     "spec layout linear tap draw files kernels native rows budget table chain answers perturb divergence pooling jieba",
-    "wordpiece coding labelled tags align stream peak trees",
+    "differences wordpiece coding labelled tags align stream peak trees",
     "alter marked wordrows related",
     "act core norm",
     "position attend",

@@ -116,7 +116,7 @@ def test_a_finished_run_does_nothing_more(corpus, tmp_path):
 
 def test_another_run_is_refused(corpus, tmp_path):
     train(make(corpus), tmp_path, progress=False)
-    with pytest.raises(ValueError, match="another run .its seed"):
+    with pytest.raises(ValueError, match="another run .seed was 1, is 2"):
         train(make(corpus, seed=2), tmp_path, progress=False)
 
 

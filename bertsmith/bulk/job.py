@@ -16,11 +16,11 @@ from typing import Any
 
 from bertsmith.bulk.shards import Form, join
 from bertsmith.bulk.work import Done
+from bertsmith.differences import differences
 from bertsmith.files import alone, sweep, write_atomic
 
 ABOUT = "_about.json"
 COUNTS = ("rows", "empty", "cut")
-SHOWN = 100  # characters of a setting in a message
 
 
 @dataclass
@@ -123,25 +123,6 @@ def is_file(out: Path) -> bool:
     if out.suffix in (".csv", ".tsv", ".jsonl", ".json", ".txt", ".npy"):
         raise ValueError(f"{out}: shards of vectors go into a folder, or into one file that ends in .parquet")
     return out.suffix == ".parquet"
-
-
-def differences(before: dict[str, Any], now: dict[str, Any], place: str = "") -> list[str]:
-    """What differs between two values of plain JSON, for people; of `before` only what `now` has, too."""
-    found = []
-    for name, value in now.items():
-        old = before.get(name)
-        if isinstance(value, list) and isinstance(old, list) and len(value) == len(old) and value:
-            old, value = ({str(i): x for i, x in enumerate(one)} for one in (old, value))
-        if isinstance(value, dict) and isinstance(old, dict):
-            found += differences(old, value, f"{place}{name}.")
-        elif old != value:
-            found.append(f"{place}{name} was {_short(old)}, is {_short(value)}")
-    return found
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= SHOWN else text[:SHOWN] + " ..."
 
 
 def _read(path: Path) -> dict[str, Any] | None:
