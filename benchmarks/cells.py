@@ -3,7 +3,8 @@
     python benchmarks/cells.py FOLDER [FOLDER ...] --out docs/results/NAME.json   # the table and every cell
     python benchmarks/cells.py docs/results/NAME.json --into FOLDER               # the folder again, for `bertsmith evaluate`
 
-Several folders of the same sets become one table. The commit is this one; of cells that were made before say so in --note.
+Several folders of the same sets become one table; a folder with across.json, the matrix in it and its cells. The commit is
+this one; of cells that were made before say so in --note.
 """
 
 import argparse
@@ -43,13 +44,17 @@ def main() -> None:
     args = parser.parse_args()
     if args.into:
         return unpack(args.given[0], args.into)
+    told = about() | ({"command": args.command} if args.command else {}) | {"notes": args.note}
+    if (matrix := args.given[0] / "across.json").is_file():
+        cells = [json.loads(path.read_text()) for path in sorted((args.given[0] / "across/cells").glob("*.json"))]
+        seed = {"seed": cells[0]["asked"]["sample"]}
+        return write(told | seed | json.loads(matrix.read_text()) | {"cells": cells}, args.out)
     with tempfile.TemporaryDirectory() as folder:
         for given in args.given:
             for part in ("cells", "sets"):
                 shutil.copytree(given / part, Path(folder) / part, dirs_exist_ok=True)
         cells = [json.loads(path.read_text()) for path in sorted((Path(folder) / "cells").glob("*.json"))]
-        result = about() | ({"command": args.command} if args.command else {}) | {"notes": args.note}
-        write(result | {"seed": cells[0]["asked"]["sample"]} | summary(folder) | {"cells": cells}, args.out)
+        write(told | {"seed": cells[0]["asked"]["sample"]} | summary(folder) | {"cells": cells}, args.out)
 
 
 if __name__ == "__main__":

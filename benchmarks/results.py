@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bertsmith import transfer
 from bertsmith.suite_table import markdown
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -77,10 +78,12 @@ def _read(name: str) -> Row:
 
 
 def _body(data: Row) -> list[str]:
-    """A suite as the table that it prints; else what is one number in a list, what has rows and columns in a table each. Lists
-    of measurements stay in the file."""
+    """A suite or a matrix as the table that it prints; else what is one number in a list, what has rows and columns in a table
+    each. Lists of measurements stay in the file."""
     if "rows" in data and "sets" in data:
         return [markdown(data), ""]
+    if "matrix" in data:
+        return [transfer.markdown(data), ""]
     wide = {key: rows for key, value in data.items() if (rows := _rows(value)) and key not in HIDDEN}
     plain = {key: value for key, value in data.items() if key not in wide and key not in HIDDEN}
     lines: list[str] = []
