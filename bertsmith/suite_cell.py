@@ -100,7 +100,7 @@ def protocol_of(said: str | Protocol) -> Protocol:
     name, _, given = said.partition(":")
     if name not in PROTOCOLS:
         raise ValueError(f"no protocol {name!r}; there are: {', '.join(PROTOCOLS)}")
-    made = replace(PROTOCOLS[name], name=said)
+    made = replace(PROTOCOLS[name], name=said) if given else PROTOCOLS[name]
     for part in filter(None, given.split(",")):
         key, _, value = part.partition("=")
         try:

@@ -444,14 +444,14 @@ def test_a_suite_end_to_end(finished, model, data, monkeypatch):
     about = found["sets"]["sst2"]
     assert about["counts"] == {"train": 64, "valid": 20, "test": 30} and about["citation"] and about["licence"]
     assert set(about["baselines"]) == {"majority", "tfidf"} and about["baselines"]["majority"]["accuracy"] == 0.5
-    assert set(found["sets"]["wnut17"]["baselines"]) == {"majority"}
+    assert set(found["sets"]["wnut17"]["baselines"]) == {"majority", "word_tags"}
     one = cells["tiny--sst2--full--quick--seed0.json"]
     assert one["trials"] == [{"lr": 5e-5, "valid": one["epochs"][one["chosen_epoch"] - 1]["accuracy"]}]
     assert one["trained"] == one["parameters"] and one["bytes"] > 4 * one["parameters"] and one["seconds"] > 0
     assert json.loads((out / "suite.json").read_text()) == {k: found[k] for k in ("sets", "rows")}
     assert list((out / "runs").iterdir()) == []
     said = markdown(found)
-    assert said.splitlines()[0] == "| set | score | majority | TF-IDF | tiny, full, quick |"
+    assert said.splitlines()[0] == "| set | score | majority | TF-IDF, or words' tags | tiny, full, quick |"
     assert (
         f"| sst2 | accuracy | 0.500 | {about['baselines']['tfidf']['accuracy']:.3f} | {scores[0].mean():.3f} [" in said
     )
