@@ -73,6 +73,7 @@ struct Linear {
 
   int columns() const { return vectors * W; }
   int panels() const { return out / columns(); }
+  const uint32_t* panel(int p) const { return packed.get() + static_cast<size_t>(p) * dwords * columns(); }
 };
 
 // How many vectors a panel has: as many as leave no column over.
@@ -144,28 +145,32 @@ BS_INLINE auto dot(typename Sum<KIND>::type c, vi x, vi w) {
   else return fma(as_float(x), as_float(w), c);
 }
 
-// c[r][v] += dot(x[r * row + k * next], w[k][v]) over `dwords` k: the loop that everything else is there to feed.
-template <int KIND, int MR, int NV>
-BS_INLINE void sums(typename Sum<KIND>::type (&c)[MR][NV], const uint32_t* x, size_t row, size_t next, const uint32_t* w, int dwords) {
+// c[r][v] += dot(x[r * row + k * next], w[k][v]) over `dwords` k: the loop that everything else is there to feed. With AHEAD, what is
+// read next comes into the second cache meanwhile, `pace` bytes a dword: the processor does not foresee it while it sees w again and again.
+template <int KIND, int MR, int NV, bool AHEAD = false>
+BS_INLINE void sums(typename Sum<KIND>::type (&c)[MR][NV], const uint32_t* x, size_t row, size_t next, const uint32_t* w, int dwords,
+                    const char* ahead = nullptr, size_t pace = 0) {
 #pragma clang loop unroll_count(2)
   for (int k = 0; k < dwords; k++) {
     vi b[NV];
     BS_UNROLL
     for (int v = 0; v < NV; v++) b[v] = loadi(w + v * W);
+    if (AHEAD) _mm_prefetch(ahead, _MM_HINT_T1);
     BS_UNROLL
     for (int r = 0; r < MR; r++) {
       vi a = alli(x[r * row]);
       BS_UNROLL
       for (int v = 0; v < NV; v++) c[r][v] = dot<KIND>(c[r][v], a, b[v]);
     }
-    x += next, w += NV * W;
+    x += next, w += NV * W, ahead += pace;
   }
 }
 
 // MR rows by one panel. `step`: of each row, for INT8. done(row, col, y) gets NV vectors of outputs from column `col` on.
 // `more`: [rows][outputs], what is added to them, or null.
 template <int KIND, int MR, int NV, class Done>
-BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int row, int col, const float* step, const float* more, Done&& done) {
+BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int row, int col, const float* step, const float* more,
+                    const char* ahead, size_t pace, Done&& done) {
   typename Sum<KIND>::type c[MR][NV];
   BS_UNROLL
   for (int v = 0; v < NV; v++) {
@@ -177,7 +182,7 @@ BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int r
         c[r][v] = zero();
     }
   }
-  sums<KIND, MR, NV>(c, x, static_cast<size_t>(l.dwords), 1, w, l.dwords);
+  sums<KIND, MR, NV, true>(c, x, static_cast<size_t>(l.dwords), 1, w, l.dwords, ahead, pace);
   BS_UNROLL
   for (int r = 0; r < MR; r++) {
     vf y[NV];
@@ -196,9 +201,12 @@ BS_INLINE void tile(const uint32_t* x, const uint32_t* w, const Linear& l, int r
 
 template <int KIND, int MR, int NV, class Done>
 static void panels(const uint32_t* x, int rows, const Linear& l, const float* step, const float* more, int first, int last, const Done& done) {
+  const size_t pace = NV * W * 4 / ((rows + MR - 1) / MR);  // each tile of rows fetches its share of the next panel
   for (int p = first; p < last; p++) {
-    const uint32_t* w = l.packed.get() + static_cast<size_t>(p) * l.dwords * NV * W;
-    for (int r = 0; r < rows; r += MR) tile<KIND, MR, NV>(x + static_cast<size_t>(r) * l.dwords, w, l, r, p * NV * W, step, more, done);
+    const uint32_t* w = l.panel(p);
+    const char* ahead = reinterpret_cast<const char*>(p + 1 < last ? l.panel(p + 1) : w);
+    for (int r = 0; r < rows; r += MR, ahead += pace * l.dwords)
+      tile<KIND, MR, NV>(x + static_cast<size_t>(r) * l.dwords, w, l, r, p * NV * W, step, more, ahead, pace, done);
   }
 }
 
@@ -208,7 +216,7 @@ template <bool GATED, class Done>
 static void product(const void* x, int rows, const Linear& l, const float* step, const float* more, int part, int parts, const Done& done) {
   constexpr int WIDEST = W == 16 ? 4 : 2, ROWS3 = W == 16 ? 8 : 4;
   const auto* a = static_cast<const uint32_t*>(x);
-  int first = l.panels() * part / parts, last = l.panels() * (part + 1) / parts;
+  const int first = l.panels() * part / parts, last = l.panels() * (part + 1) / parts;
   auto over = [&](auto kind) {
     constexpr int KIND = decltype(kind)::value;
     if (GATED || l.vectors != 3)
