@@ -6,6 +6,7 @@ each of 50 calls with one text; "save PATH" -> writes the vectors as .npy.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -41,6 +42,15 @@ def loop(make: Callable[[str, str], Callable[[Sequence[str]], np.ndarray]]) -> N
         elif what == "save":
             np.save(path, encode(given["texts"]))
             print("saved", flush=True)
+
+
+def longest(model: str) -> int:
+    """Tokens of a text at the most, as the model's folder says to all of them (sentence_bert_config.json); else 512."""
+    said = os.path.join(model, "sentence_bert_config.json")
+    if not os.path.exists(said):
+        return 512
+    with open(said, encoding="utf-8") as file:
+        return json.load(file)["max_seq_length"]
 
 
 def batches(lengths: Sequence[int], places: int) -> list[list[int]]:

@@ -5,14 +5,14 @@ import tempfile
 
 import numpy as np
 import onnxruntime
-from loop import batches, loop, mean_pooled, padded
+from loop import batches, longest, loop, mean_pooled, padded
 from tokenizers import Tokenizer
 
 
 def make(model, setting):
     tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(256)
+    tokenizer.enable_truncation(longest(model))
     path = os.path.join(model, "model.onnx")
     if setting == "int8":
         from onnxruntime.quantization import QuantType, quantize_dynamic

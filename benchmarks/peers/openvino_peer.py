@@ -7,14 +7,14 @@ import sys
 
 import numpy as np
 import openvino
-from loop import batches, loop, mean_pooled, padded
+from loop import batches, longest, loop, mean_pooled, padded
 from tokenizers import Tokenizer
 
 
 def make(model, setting):
     tokenizer = Tokenizer.from_file(os.path.join(model, "tokenizer.json"))
     tokenizer.no_padding()
-    tokenizer.enable_truncation(256)
+    tokenizer.enable_truncation(longest(model))
     read = openvino.Core().read_model(os.path.join(model, "model.onnx"))
     if setting == "int8":
         import nncf
