@@ -173,7 +173,8 @@ def finetune(
         if out is None:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bertsmith-")))
         else:
-            work = Path(out).resolve().with_name(Path(out).name + ".work")  # its runs hold this path, however it is said
+            work = Path(out).resolve()  # in full, for the runs hold it, however it is said
+            work = work.with_name(Path(out).name + ".work")
             _claim(work, _fingerprint(model, splits, objective, settings | {"work": str(work)}, how), tell)
         room, apart = _room(model, how, min(max_length, model.max_length)), chosen.slot.load(chosen.kind).apart
         coder = Coder(model.tokenizer, room, long=long, apart=apart)

@@ -410,6 +410,15 @@ def test_fast_keeps_its_promise_and_is_kept(model, tmp_path, monkeypatch):
     assert "int8" in model.calibrate_int8(["w3 w9 w12", "w30 w31"] * 20)
 
 
+def test_fast_is_promised_of_long_texts_too(model):
+    texts = [[1] * n for n in range(1, 49)]
+    cosines = np.full(48, 0.9999)
+    cosines[:2] = 0.9985  # of two short ones: the mean is what it shall be
+    assert engine._keeps(cosines, texts) and not engine._keeps(cosines, texts[::-1])
+    probed = sorted(len(ids) for ids in model._probes())
+    assert probed[150] < model.max_length / 2 and probed[-12] == model.max_length
+
+
 def test_rounding_makes_up_for_its_own_errors():
     """GPTQ and smoothing lose less of W x than rounding to the nearest, on inputs with a few wide channels."""
     g = torch.Generator().manual_seed(0)

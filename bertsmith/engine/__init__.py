@@ -44,6 +44,7 @@ PROMISE = 0.9999  # cosine to fp32, of every text
 FEW = 24  # probes for what is decided at every start
 MARGIN = 0.5  # of what is left to 1, for texts that were not measured
 FAST = 0.999, 0.997  # mean cosine, and that of the worst hundredth of texts
+ROUNDING = 2  # raised when weights are rounded by other texts, so that those in the cache are made anew
 VERSION = operator.attrgetter("_version")  # of a tensor: how often it was written to
 POOLINGS = {"mean": native.MEAN, "first": native.FIRST}
 
@@ -218,7 +219,7 @@ class Engine:
         except RuntimeError as error:  # torch has not every function in bf16
             ready.said[precision] += f" (in bf16: {str(error).splitlines()[0]})"
             return
-        if _keeps(found) if precision == "fast" else found.min() >= 1 - MARGIN * (1 - PROMISE):
+        if _keeps(found, texts) if precision == "fast" else found.min() >= 1 - MARGIN * (1 - PROMISE):
             ready.said[precision], ready.short = "bf16", short
         else:
             ready.said[precision] += f" (bf16 has a cosine of {found.min():.6f} on texts of ours)"
@@ -279,7 +280,7 @@ class Engine:
             return 1 - _cosine(want, _means(build(made, isa, _kinds(kept, best(isa)), codes), texts))
 
         def keeps(count: int) -> bool:
-            return _keeps(1 - loss(frozenset(order[:count])))
+            return _keeps(1 - loss(frozenset(order[:count])), texts)
 
         everything, order = frozenset(codes), list(codes)
         if not texts or keeps(0):
@@ -331,9 +332,10 @@ def load_rounded(path: Path) -> tuple[Codes, frozenset[tuple[int, str]]] | None:
     return made, frozenset((layer, name) for layer, name in kept)
 
 
-def _keeps(cosines: np.ndarray) -> bool:
-    """What "fast" promises."""
-    return bool(cosines.mean() >= FAST[0] and np.quantile(cosines, 0.01) >= FAST[1])
+def _keeps(cosines: np.ndarray, texts: list[list[int]]) -> bool:
+    """What "fast" promises, of all texts and of the longest ones alone."""
+    longest = sorted(range(len(texts)), key=lambda i: -len(texts[i]))[: -(-len(texts) // 24)]
+    return all(some.mean() >= FAST[0] and np.quantile(some, 0.01) >= FAST[1] for some in (cosines, cosines[longest]))
 
 
 def _kinds(kept: frozenset[tuple[int, str]], finer: int) -> Kinds:
@@ -342,7 +344,7 @@ def _kinds(kept: frozenset[tuple[int, str]], finer: int) -> Kinds:
 
 def _digest(encoder: Encoder, longest: int) -> str:
     """What tells these weights from others."""
-    found = hashlib.blake2b(f"{int8.SMOOTH} {longest}".encode(), digest_size=12)
+    found = hashlib.blake2b(f"{int8.SMOOTH} {ROUNDING} {longest}".encode(), digest_size=12)
     for name, tensor in sorted(tensors(encoder).items()):
         found.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
