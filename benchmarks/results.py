@@ -55,7 +55,7 @@ def _short() -> list[str]:
         "minilm": "MiniLM",
         "bert_base": "BERT-base",
         "modernbert": "ModernBERT's base",
-        "minilm_long": "400 words",
+        "minilm_long": "texts of 512 tokens",
     }
     for name, shape in shapes.items():
         table = (made := _read(f"encode_{name}"))["table"]
