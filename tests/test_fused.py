@@ -17,7 +17,7 @@ from bertsmith.native import step
 pytestmark = pytest.mark.skipif(bool(step.why_not()), reason=step.why_not())
 
 # Rounding to bf16 moves a number by 2^-9 at the most; of a sum of many, taken in fp32, far less stays.
-ANGLE, NORM = 0.9999, 2e-3
+ANGLE, NORM = 0.9999, 1e-3
 TEXTS = ((40, 1, 7), (19, 30), (48,))
 ROPE = {"kind": "position/rope", "base": 1000.0}
 PRE = {"kind": "residual/pre", "norm": {"kind": "norm/layer", "bias": False}}
@@ -121,7 +121,8 @@ def same(got, want, norm=NORM, angle=ANGLE):
             continue
         assert torch.dot(a, b) > angle * a.norm() * b.norm(), name
         # the slopes of a query's scores sum to 0: what is left in a bucket of distances is small beside their rounding
-        assert abs(a.norm() / b.norm() - 1) < (5 * norm if "position.table" in name else norm), name
+        more = 10 if "position.table" in name else 2 if len(b) < 500 else 1  # of few numbers rounding leaves more
+        assert abs(a.norm() / b.norm() - 1) < more * norm, name
 
 
 @pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
