@@ -179,6 +179,8 @@ def test_openvino_opens_the_graph(tmp_path):
 def test_a_graft_is_in_the_graph(kind, where, tmp_path):
     pytest.importorskip("onnxscript", reason="onnxscript is not installed (an extra: export)")
     model = made(HEADS["classification"])
+    for p in model.bundle.parameters():
+        p.data *= 10 if p.dim() > 1 else 1  # as they start, weights are so small that little of a text is in the logits
     before = wanted(model, given := coded(model))
     graft(model.encoder, where, grafts(kind))
     torch.manual_seed(1)
@@ -303,7 +305,7 @@ def test_every_family_leaves_or_says_why_not(name, to, tmp_path):
     model = opened(FAMILIES[name], tmp_path / "theirs")
     why = CANNOT.get((name, to), "")
     if to == "sentence-transformers" and FAMILIES[name].reads_padding:  # which runs the reference
-        why = "gives other numbers than the model"
+        why = "sentence-transformers .*(gives other numbers than the model|does not run it)"
     if not why:
         about = export(model, to, tmp_path / "out")
         assert about["parity"]["difference"] <= parity.TOLERANCE

@@ -70,7 +70,11 @@ def export(model: Model, to: str, out: Path | str, embedding: bool = False, norm
     wanted = parity.expected(model, normalize, given)
     with atomic_dir(out) as folder:
         made = TARGETS[to](asked, folder)
-        found = parity.compare(made.run, asked.graph.by_token, given[: made.batches], wanted[: made.batches])
+        try:
+            found = parity.compare(made.run, asked.graph.by_token, given[: made.batches], wanted[: made.batches])
+        except Exception as error:  # of a program that is not ours, whatever it raises
+            refused = f"refused, nothing was written: {made.checked_with} does not run it"
+            raise RuntimeError(f"{refused} ({type(error).__name__}: {error})") from error
         if found["difference"] > parity.TOLERANCE:
             raise RuntimeError(
                 f"refused, nothing was written: {made.checked_with} gives other numbers than the model, "
