@@ -34,7 +34,7 @@ class Frozen:
         """The last states of each text, or pair read as one: float16 [T, D] each. They are not kept."""
         found: list[np.ndarray] = [np.zeros((0, 0), np.float16)] * len(texts)
         for index, token_BT, layout in self.model.tokens(texts, pairs, max_length):
-            x_BTD = self.model.encoder(token_BT, layout)
+            x_BTD = self.model.engine.states(token_BT, layout, "exact")  # the same bits whatever else is in the batch
             for row, text in enumerate(index):
                 found[text] = x_BTD[row][layout.real_BT[row]].half().cpu().numpy()
         return found
