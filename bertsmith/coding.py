@@ -158,10 +158,11 @@ class Coder:
         if quick is None or self.long != "head" or most <= quick.specials:
             return Flat.of(self.encode(texts))
         ids, starts, whole = quick(texts, most, threads)
-        other = np.flatnonzero(whole < 0).tolist()
-        if not other:
-            self._count(whole.tolist())
+        lengths = whole.tolist()
+        if min(lengths, default=0) >= 0:
+            self._count(lengths)
             return Flat(ids, None, starts)
+        other = [i for i, n in enumerate(lengths) if n < 0]
         odd = [texts[i] for i in other]
         whole[other] = [*map(len, self.tokenizer.encode_batch(odd))]
         self._count(whole.tolist())

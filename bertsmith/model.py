@@ -225,7 +225,6 @@ class Model:
                 head = head.replace(path, pools(pool or self.said_pooling or "mean"))
         return head
 
-    @torch.inference_mode()
     def encode(self, texts: str | Sequence[str], pooling: str = "", max_length: int = 0, normalize: bool = False,
                on_long: OnLong = "truncate", precision: Precision = "default") -> np.ndarray:  # fmt: skip
         """float32 [N, D], in the order given; [D] for one text. pooling: "mean" or "first" (default: the model's).
@@ -245,11 +244,13 @@ class Model:
             out = unit(out)
         return out[0] if alone else out
 
-    @torch.inference_mode()
     def pooled(self, texts: Flat, pooling: str, precision: Precision = "default") -> np.ndarray:
         """float32 [N, D] of texts that are tokenized, none longer than the model reads."""
-        if (found := self.engine.pooled(texts.ids, texts.starts, pooling, precision, texts.types)) is not None:
-            return found
+        found = self.engine.pooled(texts.ids, texts.starts, pooling, precision, texts.types)
+        return self._pooled_by_torch(texts, pooling, precision) if found is None else found
+
+    @torch.inference_mode()
+    def _pooled_by_torch(self, texts: Flat, pooling: str, precision: Precision) -> np.ndarray:
         method = pools(pooling).build(self.encoder.dim)
         out = np.zeros((len(texts), self.encoder.dim), np.float32)
         for index, token_BT, layout in texts.batches(special_ids(self.tokenizer, ("pad",))["pad"], BATCH_TOKENS):
@@ -404,7 +405,8 @@ class Model:
 
 def unit(vector_ND: np.ndarray) -> np.ndarray:
     """Every vector one long; a vector of zeros stays one."""
-    return vector_ND / np.maximum(np.linalg.norm(vector_ND, axis=1, keepdims=True), 1e-12)
+    length_N1 = np.sqrt(np.add.reduce(vector_ND * vector_ND, axis=1, keepdims=True))
+    return vector_ND / np.maximum(length_N1, 1e-12)
 
 
 def _texts_in_the_box(name: str, count: int) -> list[str]:

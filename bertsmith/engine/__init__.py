@@ -171,7 +171,7 @@ class Engine:
             raise IndexError(
                 f"no adopted encoder {adopted.max()}; there are {there} since the weights were last changed"
             )
-        if len(ids) and (most := int(np.diff(starts).max())) > ready.plan.longest:
+        if len(ids) and (most := int((starts[1:] - starts[:-1]).max())) > ready.plan.longest:
             raise IndexError(
                 f"a text of {most} tokens is longer than the {ready.plan.longest} that this encoder has places for"
             )
@@ -195,6 +195,7 @@ class Engine:
             (self._choose if self._ready.why else self._make)(self._ready, precision)
         return self._ready
 
+    @torch.inference_mode()
     def _begin(self) -> _Ready:
         why, made = native.why_not(), None
         if not why and any(t.device.type != "cpu" for t in self.encoder.parameters()):
@@ -206,6 +207,7 @@ class Engine:
                 why = f"the kernel does not have {error}"
         return _Ready(_Watch(self.encoder), threads(), made, why, {}, {})
 
+    @torch.inference_mode()
     def _choose(self, ready: _Ready, precision: str) -> None:
         """bf16 or fp32 for torch: what it does to the probes decides."""
         ready.said[precision] = "fp32"
@@ -224,6 +226,7 @@ class Engine:
         else:
             ready.said[precision] += f" (bf16 has a cosine of {found.min():.6f} on texts of ours)"
 
+    @torch.inference_mode()
     def _make(self, ready: _Ready, precision: str) -> None:
         """Pack the weights as the precision wants them; what that does to the probes decides whether it may be."""
         assert ready.plan is not None

@@ -4,6 +4,7 @@ import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_int32, c_void_p
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 
@@ -47,7 +48,8 @@ class Words:
         self.lib.bs_words_delete.argtypes, self.lib.bs_words_delete.restype = [c_void_p], None
         (turned, at), (spelt, starts) = _joined(characters.becomes, np.int32), _joined(pieces, np.int32)
         kind, around = np.ascontiguousarray(characters.kind, np.uint8), [np.array(x, np.int32) for x in (before, after)]
-        where = [native.address(x) for x in (kind, at, turned, spelt, starts, *around)]
+        utf8 = [np.frombuffer(x, np.uint8) for x in (turned, spelt)]
+        where = [native.address(x) for x in (kind, at, *utf8, starts, *around)]
         table = _Table(*where, len(kind), len(pieces), len(before), len(after), unknown, longest)
         native.check(self.lib.bs_words_new(byref(table), byref(self.pointer)))
 
@@ -61,9 +63,11 @@ class Words:
         ids, begins, whole = (
             np.empty(n, np.int32) for n in (len(text) + len(texts) * self.specials, len(texts) + 1, len(texts))
         )
-        given, made = (native.address(text), native.address(starts)), (native.address(x) for x in (ids, begins, whole))
+        made = (native.address(x) for x in (ids, begins, whole))
         assert self.lib is not None
-        native.check(self.lib.bs_words_run(self.pointer, *given, len(texts), most, threads, *made))
+        native.check(
+            self.lib.bs_words_run(self.pointer, text, native.address(starts), len(texts), most, threads, *made)
+        )
         return ids[: begins[-1]], begins, whole
 
     def __del__(self) -> None:
@@ -71,9 +75,7 @@ class Words:
             self.lib.bs_words_delete(self.pointer)
 
 
-def _joined(texts: Sequence[str], kind: type) -> tuple[np.ndarray, np.ndarray]:
+def _joined(texts: Sequence[str], kind: type) -> tuple[bytes, np.ndarray]:
     """(UTF-8 of all of them, where each begins and the last ends)."""
     every = [text.encode() for text in texts]
-    starts = np.zeros(len(every) + 1, kind)
-    np.cumsum([len(one) for one in every], out=starts[1:])
-    return np.frombuffer(b"".join(every), np.uint8), starts
+    return b"".join(every), np.array([*accumulate(map(len, every), initial=0)], kind)
