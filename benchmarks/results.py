@@ -21,6 +21,8 @@ def page() -> str:
         "",
         *_short(),
         "",
+        *_hours(),
+        "",
     ]
     for path in sorted((DOCS / "results").glob("*.json")):
         data = _read(path.stem)
@@ -70,6 +72,43 @@ def _short() -> list[str]:
     words = _read("prepare")
     ours, alone = words["prepare_words_per_s"], words["alone_words_per_s"]
     line(words, "text to tokens", "words/s", ours, "the tokenizers library", alone)
+    return lines
+
+
+def _hours() -> list[str]:
+    """What hours of pre-training on two cores give: what is known before fine-tuning, then five fine-tuned tasks, means of
+    five seeds."""
+    tasks = {"sst2": "SST-2", "stsb": "STS-B", "rte": "RTE", "mrpc": "MRPC", "cola": "CoLA"}
+    columns = ["tokens", "loss, Wikipedia", "loss, Gutenberg", "BLiMP", *tasks.values()]
+    lines = [
+        "## What an hour gives, in short",
+        "",
+        f"| run | {' | '.join(columns)} |",
+        "|---" * (len(columns) + 1) + "|",
+    ]
+
+    def line(run: str, known: Row, tuned: Row) -> None:
+        cells = [known.get(key, "") for key in columns[:4]] + [tuned.get(task, "") for task in tasks]
+        lines.append(f"| {run} | {' | '.join(map(_number, cells))} |")
+
+    def known(name: str) -> Row:
+        made = _read(name)
+        losses = {f"loss, {text.title()}": made[f"valid_{text}"]["loss"] for text in ("wikipedia", "gutenberg")}
+        return losses | {"tokens": int(made["run"]["tokens"]), "BLiMP": made["blimp"]["accuracy"]}
+
+    def tuned(name: str, model: str) -> Row:
+        row = next(row for row in _read(name)["rows"] if row["model"].startswith(model))
+        return {task: row["sets"][task]["mean"] for task in tasks}
+
+    found = [one for name in ("sst2", "stsb", "tasks") for one in _read(f"first_run_{name}")["results"]]
+    first = {one["task"]: one["report"]["test"][one["metric"]]["mean"] for one in found if one["weights"] == "given"}
+    sets = _read("brief_hour_suite")["sets"]
+    words = {task: sets[task]["baselines"]["tfidf"][sets[task]["metric"]] for task in tasks}
+    line("none: TF-IDF", {}, words)
+    line("none: random weights", {}, tuned("brief_hour_suite", "random"))
+    line("the first hour of all", known("first_run"), first)
+    line("an hour", known("brief_hour"), tuned("brief_hour_suite", "brief"))
+    line("two hours", known("brief_two_hours"), tuned("brief_two_hours_suite", "brief"))
     return lines
 
 
