@@ -100,7 +100,8 @@ class Model:
         origin: dict[str, Any] | None = None,
     ):
         self.spec, self.bundle, self.head_spec, self.task = spec, bundle.eval(), head_spec, task
-        self.labels, self.pooling, self.max_length, self.cut = labels or [], pooling, max_length, 0
+        self.labels, self.pooling, self.cut = labels or [], pooling, 0
+        self.max_length = min(max_length, _longest(spec))
         self.report: dict[str, Any] = report or {}
         self.origin: dict[str, Any] = origin or {}
         self.long, self.said_pooling = "head", ""

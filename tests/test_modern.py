@@ -10,9 +10,10 @@ from golden.make import tokenizer
 from toy import DIM, HEADS, VOCAB, corrupted, documents, encoder_spec, language, padded, states, wake
 
 import bertsmith
-from bertsmith import kernels
+from bertsmith import kernels, native
 from bertsmith.core import core
 from bertsmith.embedding import embedding
+from bertsmith.engine import Engine
 from bertsmith.ffn import ffn
 from bertsmith.head import head as heads
 from bertsmith.layout import Layout
@@ -365,3 +366,17 @@ def test_a_model_with_another_head_fills_and_is_saved(said, tmp_path):
     assert logits.shape == (*token.shape, VOCAB)
     table = model.head.table is encoder.embedding.table
     assert table is (said.args.get("tied", True))
+
+
+def test_texts_to_measure_with_are_no_longer_than_the_table_of_places():
+    """A model made by hand says nothing of its 64 places; one of the texts in the box is of hundreds of tokens."""
+    spec, said = encoder_spec(), heads("lm_linear")
+    encoder = spec.build()
+    model = Model(spec, wake(Bundle(encoder, said.build(encoder, 0))), tokenizer(VOCAB), said)
+    assert model.max_length == 64
+    read = Engine(model.encoder, 512, lambda: [[3] * 477] * 30, lambda: [])
+    for engine in [model.engine, read][
+        : 1 + bool(native.sets())
+    ]:  # torch says by itself that a place is beyond the table
+        assert "nan" not in engine.about()["precision"]
+    assert max(map(len, read._texts(64))) == 64

@@ -149,7 +149,7 @@ class Engine:
         number, handle = ready.adopted.get(precision, 0), ready.handles[precision]
         tell(handle, number, native.BF16 if said == "bf16" else native.FP32, added(ready.plan, made, isa.lanes))
         ready.adopted[precision] = number + 1
-        if texts := [ids for ids in other.probes() if ids][:FEW]:
+        if texts := other._texts(made.longest)[:FEW]:
             exact = build(made, isa, lambda layer, name: native.FP32)
             worst = float(_cosine(_means(exact, texts), _means(handle, texts, number)).min())
             if worst < 1 - MARGIN * (1 - PROMISE):
@@ -195,6 +195,10 @@ class Engine:
             (self._choose if self._ready.why else self._make)(self._ready, precision)
         return self._ready
 
+    def _texts(self, longest: int) -> list[list[int]]:
+        """The probes, cut to what the encoder has places for."""
+        return [ids[:longest] for ids in self.probes() if ids]
+
     @torch.inference_mode()
     def _begin(self) -> _Ready:
         why, made = native.why_not(), None
@@ -212,7 +216,7 @@ class Engine:
         """bf16 or fp32 for torch: what it does to the probes decides."""
         ready.said[precision] = "fp32"
         here = all(t.device.type == "cpu" for t in self.encoder.parameters())
-        texts = [ids for ids in self.probes() if ids][:FEW]
+        texts = self._texts(self.longest)[:FEW]
         if precision == "exact" or not here or not texts or choose_precision() != "bf16":
             return
         short = ready.short or by_torch.shortened(self.encoder)
@@ -235,7 +239,7 @@ class Engine:
         handle, said = exact, "fp32"
         if precision == "default" and best(isa) == native.BF16:
             trial, worst = build(ready.plan, isa, lambda layer, name: native.BF16), 1.0
-            if texts := [ids for ids in self.probes() if ids][:FEW]:
+            if texts := self._texts(ready.plan.longest)[:FEW]:
                 worst = float(_cosine(_means(exact, texts), _means(trial, texts)).min())
             if worst >= 1 - MARGIN * (1 - PROMISE):
                 handle, said = trial, "bf16"
@@ -276,7 +280,7 @@ class Engine:
 
     def _sensitive(self, made: Plan, isa: native.Isa, exact: native.Handle, codes: Codes) -> frozenset[tuple[int, str]]:
         """The products that stay finer than 8 bits: none, or those that lose most alone, as few as keep the promise."""
-        texts = [ids for ids in self.probes() if ids]
+        texts = self._texts(made.longest)
         want = _means(exact, texts)
 
         def loss(kept: frozenset[tuple[int, str]]) -> np.ndarray:
