@@ -79,7 +79,7 @@ class Model:
         head: what stands on it, or None; head_spec, task, labels describe it.
         pooling: how `encode` makes one vector of a text: "mean" or "first".
         said_pooling: the pooling that it says that it was trained with, as directories of sentence-transformers do; "" else.
-        max_length: tokens in a text at the most, [CLS] and [SEP] counted.
+        max_length: tokens in a text at the most, [CLS] and [SEP] counted; no more than the encoder has places for.
         long: what is done with longer texts: "head", "tail", "head+tail" or "pieces" (see `coding.Coder`).
         cut: how many texts were cut by the last call.
         report: what `finetune` measured, plain JSON.
@@ -406,6 +406,7 @@ class Model:
 
 def unit(vector_ND: np.ndarray) -> np.ndarray:
     """Every vector one long; a vector of zeros stays one."""
+    # np.linalg.norm is Python inside, and more than a text alone should wait for
     length_N1 = np.sqrt(np.add.reduce(vector_ND * vector_ND, axis=1, keepdims=True))
     return vector_ND / np.maximum(length_N1, 1e-12)
 
