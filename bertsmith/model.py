@@ -233,22 +233,30 @@ class Model:
         precision: what is promised of the vectors: "default", a cosine of 0.9999 to fp32; "exact", fp32 (see `engine`).
         """
         alone, rows = _rows(texts)
-        kind = pooling or self.pooling
-        out = np.zeros((len(rows), self.encoder.dim), dtype=np.float32)
         coder = self.coder(max_length, on_long)
-        for begin in range(0, len(rows), SLICE):
-            some = rows[begin : begin + SLICE]
+
+        def vectors(some: list[str]) -> np.ndarray:
             flat = coder.flat(some, threads() if len(some) >= FEW else 1)
-            out[begin : begin + SLICE] = self.pooled(flat, kind, precision)
+            return self.pooled(flat, pooling or self.pooling, precision, normalize)
+
+        if len(rows) <= SLICE:
+            out = vectors(rows)
+        else:
+            out = np.empty((len(rows), self.encoder.dim), np.float32)
+            for begin in range(0, len(rows), SLICE):
+                out[begin : begin + SLICE] = vectors(rows[begin : begin + SLICE])
         self.cut = coder.cut
-        if normalize:
-            out = unit(out)
         return out[0] if alone else out
 
-    def pooled(self, texts: Flat, pooling: str, precision: Precision = "default") -> np.ndarray:
+    def pooled(
+        self, texts: Flat, pooling: str, precision: Precision = "default", normalize: bool = False
+    ) -> np.ndarray:
         """float32 [N, D] of texts that are tokenized, none longer than the model reads."""
-        found = self.engine.pooled(texts.ids, texts.starts, pooling, precision, texts.types)
-        return self._pooled_by_torch(texts, pooling, precision) if found is None else found
+        found = self.engine.pooled(texts.ids, texts.starts, pooling, precision, texts.types, normalize)
+        if found is not None:
+            return found
+        found = self._pooled_by_torch(texts, pooling, precision)
+        return unit(found) if normalize else found
 
     @torch.inference_mode()
     def _pooled_by_torch(self, texts: Flat, pooling: str, precision: Precision) -> np.ndarray:
@@ -406,7 +414,6 @@ class Model:
 
 def unit(vector_ND: np.ndarray) -> np.ndarray:
     """Every vector one long; a vector of zeros stays one."""
-    # np.linalg.norm is Python inside, and more than a text alone should wait for
     length_N1 = np.sqrt(np.add.reduce(vector_ND * vector_ND, axis=1, keepdims=True))
     return vector_ND / np.maximum(length_N1, 1e-12)
 

@@ -35,7 +35,7 @@ class Compiled:
         the special ones.
         """
         every = "\n".join(texts)
-        if any(special in every for special in self.spelt) or not _has_bytes(every):
+        if any(special in every for special in self.spelt) or not (every.isascii() or _has_bytes(every)):
             odd = [any(special in text for special in self.spelt) or not _has_bytes(text) for text in texts]
             texts = [UNKNOWN if is_odd else text for is_odd, text in zip(odd, texts, strict=True)]
         return self.words(texts, most, threads)

@@ -310,6 +310,29 @@ def test_changed_weights_are_seen(model, tmp_path):
     assert np.array_equal(after, bertsmith.load(tmp_path).encode(TEXTS, precision="exact"))
 
 
+@pytest.mark.parametrize("compiled", [True, False])
+def test_what_dictionaries_hold(compiled):
+    """The same as plain Python says, whatever is done to them."""
+
+    def changed(change):
+        a, b, first, second = object(), object(), {}, {}
+        first.update(weight=a, bias=None), second.update(weight=b)
+        held = native.Held([first, {}, second])
+        if not compiled:
+            held.lib = None
+        assert held.same()
+        change(first, second)
+        return not held.same()
+
+    assert not changed(lambda first, second: first.update(weight=first["weight"]))
+    assert changed(lambda first, second: first.update(weight=second["weight"]))
+    assert changed(lambda first, second: first.update(bias=object()))
+    assert changed(lambda first, second: first.update(more=None))
+    assert changed(lambda first, second: first.pop("bias"))
+    assert changed(lambda first, second: second.update(weight_orig=second.pop("weight")))
+    assert changed(lambda first, second: (second.update(weight=first["weight"]), first.update(weight=second["weight"])))
+
+
 def test_default_keeps_its_promise_or_becomes_fp32(model):
     assert cosines(model.encode(TEXTS), model.encode(TEXTS, precision="exact")).min() >= 0.9999
     with torch.no_grad():  # what tells texts apart becomes small beside what all share, and then all that is left
@@ -324,10 +347,13 @@ def test_default_keeps_its_promise_or_becomes_fp32(model):
 
 @pytest.mark.parametrize("pooling", ["mean", "first"])
 def test_encode_equals_torch(model, pooling, monkeypatch):
-    got = model.encode(TEXTS, pooling, precision="exact")
+    got = [model.encode(TEXTS, pooling, normalize=one, precision="exact") for one in (False, True)]
+    assert np.array_equal(got[1][0], model.encode(TEXTS[0], pooling, normalize=True, precision="exact"))
     monkeypatch.setattr(native, "why_not", lambda: "switched off")
     model._engine = None
-    np.testing.assert_allclose(got, model.encode(TEXTS, pooling, precision="exact"), **CLOSE)
+    want = [model.encode(TEXTS, pooling, normalize=one, precision="exact") for one in (False, True)]
+    np.testing.assert_allclose(got, want, **CLOSE)
+    np.testing.assert_allclose(np.linalg.norm(got[1], axis=1), 1, rtol=1e-6)
     assert model.engine.about("exact") == {"runtime": "torch", "precision": "fp32", "why": "switched off"}
 
 
@@ -371,6 +397,9 @@ def test_an_unknown_precision_and_an_unknown_token(model):
         model.encode("a", precision="quick")
     with pytest.raises(IndexError, match="token 999999 is not in a table"):
         model.engine.pooled(np.array([999999], np.int32), np.array([0, 1], np.int32), "mean")
+    with pytest.raises(IndexError, match="type 5 is not in a table of 2 rows"):
+        one = np.array([1], np.int32)
+        model.engine.pooled(one, np.array([0, 1], np.int32), "mean", types=5 * one)
 
 
 def test_torch_where_the_kernel_cannot(model):
@@ -384,6 +413,13 @@ def test_torch_where_the_kernel_cannot(model):
         assert not np.array_equal(model.encode(TEXTS), got)
     assert cosines(model.encode(TEXTS), got).min() >= 0.9999
     assert cosines(model.encode(TEXTS, precision="fast"), got).mean() >= 0.999
+
+
+def test_a_vector_of_zeros_stays_one(model):
+    with torch.no_grad():
+        for p in model.encoder.parameters():
+            p.zero_()
+    assert not model.encode(TEXTS, normalize=True, precision="exact").any()
 
 
 def test_a_text_longer_than_its_places(model):

@@ -19,7 +19,7 @@ from bertsmith.bulk.shards import Form
 from bertsmith.bulk.source import Row, Source
 from bertsmith.coding import Flat
 from bertsmith.engine import Precision
-from bertsmith.model import SLICE, Model, unit
+from bertsmith.model import SLICE, Model
 
 CHARACTERS = 1 << 20  # of a slice, about: it must find room in memory, however long its texts are
 
@@ -119,8 +119,8 @@ class Worker:
         """float32 [N, D]; zeros for a row without a text."""
         vector_ND = np.zeros((len(one.numbers), self.form.dim), np.float32)
         if len(one.texts):
-            found_ND = self.model.pooled(one.texts, self.how.pooling, self.how.precision)
-            vector_ND[one.full_N] = unit(found_ND) if self.how.normalize else found_ND
+            how = self.how.pooling, self.how.precision, self.how.normalize
+            vector_ND[one.full_N] = self.model.pooled(one.texts, *how)
         return vector_ND
 
 

@@ -19,7 +19,6 @@ import operator
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -40,6 +39,7 @@ from bertsmith.layout import Layout
 from bertsmith.linear import tensors
 
 Precision = Literal["default", "exact", "fast"]
+PRECISIONS = get_args(Precision)
 PROMISE = 0.9999  # cosine to fp32, of every text
 FEW = 24  # probes for what is decided at every start
 MARGIN = 0.5  # of what is left to 1, for texts that were not measured
@@ -119,17 +119,19 @@ class Engine:
         pooling: str,
         precision: str = "default",
         types: np.ndarray | None = None,
+        unit: bool = False,
         adopted: np.ndarray | None = None,
     ) -> np.ndarray | None:
         """float32 [texts, D] of texts that lie one after the other; None where the kernel does not run them so.
 
         Args:
             ids: int32 [tokens]; starts: int32 [texts + 1]; types: int32 [tokens], or None for all 0.
+            unit: whether every vector is made one long; one of zeros stays one.
             adopted: for each text the number of an adopted encoder, -1 for this one; None: this one for all.
         """
         if pooling not in POOLINGS or (ready := self._prepare(precision)).why:
             return None
-        return self._run(ready, precision, ids, starts, POOLINGS[pooling], types, adopted)
+        return self._run(ready, precision, ids, starts, POOLINGS[pooling] | native.UNIT * unit, types, adopted)
 
     def adopt(self, other: "Engine", precision: str = "default") -> int:
         """Run texts of another encoder here, too, in one batch with those of this one; the number that they are known by.
@@ -166,25 +168,10 @@ class Engine:
         types: np.ndarray | None,
         adopted: np.ndarray | None = None,
     ) -> np.ndarray:
-        assert ready.plan is not None
         if adopted is not None and (there := ready.adopted.get(precision, 0)) <= adopted.max(initial=-1):
             raise IndexError(
                 f"no adopted encoder {adopted.max()}; there are {there} since the weights were last changed"
             )
-        if len(ids) and (most := int((starts[1:] - starts[:-1]).max())) > ready.plan.longest:
-            raise IndexError(
-                f"a text of {most} tokens is longer than the {ready.plan.longest} that this encoder has places for"
-            )
-        if types is not None and (ready.plan.kind is None or not types.any()):
-            types = None
-        for what, given, rows in (("token", ids, ready.plan.word), ("type", types, ready.plan.kind)):
-            if (
-                given is not None
-                and rows is not None
-                and len(given)
-                and not 0 <= given.min() <= given.max() < len(rows)
-            ):
-                raise IndexError(f"{what} {given.max()} is not in a table of {len(rows)} rows")
         return ready.handles[precision].run(ids, starts, ready.threads, pooling, types, adopted)
 
     def _prepare(self, precision: str) -> _Ready:
@@ -303,8 +290,8 @@ class Engine:
 
 def check_precision(said: str) -> Precision:
     """The same. ValueError, listing them, for an unknown one."""
-    if said not in get_args(Precision):
-        raise ValueError(f"no precision {said!r}; there are: {', '.join(get_args(Precision))}")
+    if said not in PRECISIONS:
+        raise ValueError(f"no precision {said!r}; there are: {', '.join(PRECISIONS)}")
     return said  # type: ignore[return-value]
 
 
@@ -365,20 +352,18 @@ class _Watch:
 
     def __init__(self, encoder: Encoder):
         dicts = [held for m in encoder.modules() for held in (m._modules, m._parameters, m._buffers)]
-        self.empty, self.full = [d for d in dicts if not d], [d for d in dicts if d]
-        self.held = list(chain.from_iterable(map(dict.values, self.full)))
-        self.tensors = [t for t in self.held if isinstance(t, Tensor)]
+        self.tensors = [t for d in dicts for t in d.values() if isinstance(t, Tensor)]
         self.counting = [t for t in self.tensors if not t.is_inference()]
+        inside = (t._cdata + i for t in self.tensors for i in range(0, 256, 64))  # of what a tensor is in C++
+        data = (t.untyped_storage()._cdata for t in self.tensors)
+        self.held = native.Held(dicts, [*map(id, self.tensors), *inside, *data])
         self.places, self.versions = self._state()
 
     def _state(self) -> tuple[list[int], list[int]]:
         return list(map(Tensor.data_ptr, self.tensors)), list(map(VERSION, self.counting))
 
     def same(self) -> bool:
-        if any(self.empty) or sum(map(len, self.full)) != len(self.held):
-            return False
-        now = chain.from_iterable(map(dict.values, self.full))
-        return all(map(operator.is_, now, self.held)) and self._state() == (self.places, self.versions)
+        return self.held.same() and self._state() == (self.places, self.versions)
 
 
 def _plain(layout: Layout, longest: int) -> bool:

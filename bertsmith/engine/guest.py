@@ -38,11 +38,12 @@ class Guest(Engine):
         pooling: str,
         precision: str = "default",
         types: np.ndarray | None = None,
+        unit: bool = False,
         adopted: np.ndarray | None = None,
     ) -> np.ndarray | None:
         if precision != self.at:
-            return super().pooled(ids, starts, pooling, precision, types, adopted)
-        return self.host.pooled(ids, starts, pooling, precision, types, self._mine(len(starts) - 1))
+            return super().pooled(ids, starts, pooling, precision, types, unit, adopted)
+        return self.host.pooled(ids, starts, pooling, precision, types, unit, self._mine(len(starts) - 1))
 
     def _mine(self, texts: int) -> np.ndarray:
         return np.full(texts, self.number, np.int32)

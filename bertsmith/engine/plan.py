@@ -221,7 +221,7 @@ def build(plan: Plan, isa: native.Isa, kinds: Kinds, codes: Codes | None = None)
         native.EmbeddingWeights(
             plan.word.shape[1],
             plan.word.shape[0],
-            0 if plan.place is None else len(plan.place),
+            plan.longest,
             0 if plan.kind is None else len(plan.kind),
             at(plan.word),
             at(plan.place),

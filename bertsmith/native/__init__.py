@@ -6,18 +6,20 @@ encoder.cpp first.
 
 import ctypes
 import functools
-from collections.abc import Sequence
-from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_void_p
+from collections.abc import Iterable, Sequence
+from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int32, c_void_p, pythonapi
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 LIBRARY = Path(__file__).parent / "_kernel.so"
-ABI = 5  # what the library's functions are given: entry.cpp has the same number
+ABI = 6  # what the library's functions are given: entry.cpp has the same number
 INT8, BF16, FP32 = 0, 1, 2
 KINDS = {"int8": INT8, "bf16": BF16, "fp32": FP32}
-STATES, MEAN, FIRST = 0, 1, 2
+STATES, MEAN, FIRST, UNIT = 0, 1, 2, 4
 
 
 class LinearWeights(Structure):
@@ -131,12 +133,14 @@ class Handle:
         types: np.ndarray | None = None,
         adapters: np.ndarray | None = None,
     ) -> np.ndarray:
-        """float32 [tokens, D], or [texts, D] if pooled: of texts that lie one after the other.
+        """float32 [tokens, D], or [texts, D] if pooled, each one long with `pooling | UNIT`: of texts one after the other.
 
         Args:
             ids: int32 [tokens]; types: the same, or None for all 0.
             starts: int32 [texts + 1], where each text begins, and the end.
             adapters: int32 [texts], the number of each text's, -1 for none; None: none has one.
+
+        Raises IndexError for a token or a type that its table does not have, and for a text that is too long.
         """
         rows = len(ids) if pooling == STATES else len(starts) - 1
         out = np.zeros((rows, self.dim), np.float32)
@@ -151,8 +155,34 @@ class Handle:
             self.lib.bs_delete(self.pointer)
 
 
+class Held:
+    """What dictionaries hold, and whether they still do: the same things by the same names.
+
+    Args:
+        soon: addresses of what else is read after `same`. Memory that is asked for all at once comes many times sooner than
+            piece by piece; what lies there by then does not matter.
+    """
+
+    def __init__(self, dicts: Sequence[dict[str, Any]], soon: Iterable[int] = ()):
+        self.dicts, self.then = dicts, [tuple(d.items()) for d in dicts]
+        self.lib = None if library() is None else ctypes.PyDLL(str(LIBRARY))  # while it looks, nobody may change them
+        held = [at for items in self.then for at in (*map(id, chain.from_iterable(items)), 0)]
+        lines = {at & ~63 for at in (*map(id, dicts), *soon)}
+        arrays = [np.array(at, np.uintp) for at in ([*map(id, dicts)], held, sorted(lines))]
+        at_dicts, at_held, at_lines = (c_void_p(array.ctypes.data) for array in arrays)
+        self.keep, self.given = arrays, (pythonapi.PyDict_Next, at_dicts, len(dicts), at_held, at_lines, len(lines))
+
+    def same(self) -> bool:
+        if self.lib is not None:
+            return bool(self.lib.bs_held(*self.given))
+        pairs = zip(self.dicts, self.then, strict=True)
+        return all(len(d) == len(then) and all(d.get(key, d) is x for key, x in then) for d, then in pairs)
+
+
 def check(failed: int) -> None:
-    """Raise RuntimeError with what the library says, if a call of it failed."""
+    """Raise RuntimeError with what the library says, if a call of it failed: IndexError for what a table does not have."""
+    if failed == 2:
+        raise IndexError(library().bs_error().decode())  # type: ignore[union-attr]
     if failed:
         raise RuntimeError(f"the compiled encoder: {library().bs_error().decode()}")  # type: ignore[union-attr]
 

@@ -2,13 +2,12 @@
 // gradients of its tokens, in their order, so that the result does not depend on the threads.
 #include <algorithm>
 #include <memory>
-#include <stdexcept>
-#include <string>
 #include <vector>
 
 #include "dropout.h"
 #include "step.h"
 #include "step_norm.h"
+#include "table.h"
 #include "team.h"
 
 namespace BS_ISA {
@@ -28,9 +27,7 @@ static void each_token(const StepEmbed& e, int part, const F& f) {
 static void check(const StepEmbed& e) {
   static const char* const NAMES[TABLES] = {"token", "type", "place"};
   for (int k = 0; k < TABLES; k++)
-    for (int i = 0; e.table[k] && i < e.tokens; i++)
-      if (const int64_t at = e.index[k][i]; at < 0 || at >= e.rows[k])
-        throw std::out_of_range(std::string(NAMES[k]) + " " + std::to_string(at) + " is not in a table of " + std::to_string(e.rows[k]) + " rows");
+    if (e.table[k]) in_table(NAMES[k], e.index[k], e.tokens, e.rows[k]);
 }
 
 void embed_forward(const StepEmbed& e, bf16* y, bf16* standard, float* inverse, int threads) {

@@ -11,6 +11,7 @@
 
 #include "attention.h"
 #include "pool.h"
+#include "table.h"
 
 namespace BS_ISA {
 
@@ -133,6 +134,11 @@ class PackedEncoder final : public bertsmith::Encoder {
     int most = 0, longest = 0;
     for (int c = 0; c < chunks; c++) most = std::max(most, starts[begins[c + 1]] - starts[begins[c]]);
     for (int i = 0; i < texts; i++) longest = std::max(longest, starts[i + 1] - starts[i]);
+    bertsmith::in_table("token", ids, tokens, table_.vocab);
+    if (types && table_.types) bertsmith::in_table("type", types, tokens, table_.types);
+    if (longest > table_.places)
+      throw std::out_of_range("a text of " + std::to_string(longest) + " tokens is longer than the " + std::to_string(table_.places) +
+                              " that this encoder has places for");
     Given given{ids, types, starts, adapters, pooling, out};
     if (static_cast<int>(work_.size()) < threads) work_.resize(threads), scratch_.resize(threads);
     const bool together = chunks < threads;
@@ -250,7 +256,7 @@ class PackedEncoder final : public bertsmith::Encoder {
         if (r < from || r >= to) continue;
         float* x = rows + static_cast<size_t>(r) * wide;
         const float* word = table_.word + static_cast<size_t>(g.ids[i]) * width;
-        const float* position = table_.places ? table_.position + static_cast<size_t>(place) * width : nullptr;
+        const float* position = table_.position ? table_.position + static_cast<size_t>(place) * width : nullptr;
         const float* type = table_.types ? table_.type + static_cast<size_t>(g.types ? g.types[i] : 0) * width : nullptr;
         for (int d = 0; d < width; d++) x[d] = word[d] + (type ? type[d] : 0.f) + (position ? position[d] : 0.f);
         for (int d = width; d < wide; d++) x[d] = 0.f;
@@ -467,7 +473,7 @@ class PackedEncoder final : public bertsmith::Encoder {
     barrier.wait(parts);
   }
 
-  // States as they are, or a text's mean or first one.
+  // States as they are, or a text's mean or first one, which may be made one long.
   void give(const Given& g, int first, int last, const float* x, int part, int parts) const {
     for (int t = first + part; t < last; t += parts) {
       const size_t row = g.starts[t] - g.starts[first];
@@ -477,12 +483,17 @@ class PackedEncoder final : public bertsmith::Encoder {
           std::memcpy(g.out + static_cast<size_t>(g.starts[t] + i) * dim_, x + (row + i) * wide_, dim_ * sizeof(float));
         continue;
       }
-      const int used = g.pooling == bertsmith::FIRST ? 1 : tokens;
+      const int used = g.pooling & bertsmith::FIRST ? 1 : tokens;
       float* out = g.out + static_cast<size_t>(t) * dim_;
       std::memset(out, 0, dim_ * sizeof(float));
       for (int i = 0; i < used; i++)
         for (int d = 0; d < dim_; d++) out[d] += x[(row + i) * wide_ + d];
       for (int d = 0; d < dim_; d++) out[d] /= static_cast<float>(used ? used : 1);
+      if (!(g.pooling & bertsmith::UNIT)) continue;
+      double squares = 0.;
+      for (int d = 0; d < dim_; d++) squares += static_cast<double>(out[d]) * out[d];
+      const float length = std::max(static_cast<float>(std::sqrt(squares)), 1e-12f);
+      for (int d = 0; d < dim_; d++) out[d] /= length;
     }
   }
 

@@ -17,8 +17,8 @@ struct NormWeights {
 };
 
 struct EmbeddingWeights {
-  int32_t width, vocab, places, types;  // places, types: 0 where there is no such table
-  const float *word, *position, *type;  // kept by the caller for as long as the encoder lives
+  int32_t width, vocab, places, types;  // places: tokens of a text at the most; types: 0 where there is no such table
+  const float *word, *position, *type;  // kept by the caller for as long as the encoder lives; position, type: or null
   NormWeights norm;
   LinearWeights project;  // out 0: none
 };
@@ -31,7 +31,7 @@ struct LayerWeights {
   NormWeights attention_in, attention_out, ffn_in, ffn_out;
 };
 
-enum Pooling : int32_t { STATES = 0, MEAN = 1, FIRST = 2 };
+enum Pooling : int32_t { STATES = 0, MEAN = 1, FIRST = 2, UNIT = 4 };  // UNIT, beside one of the others but STATES: made one long
 
 class Encoder {
  public:
@@ -41,7 +41,7 @@ class Encoder {
   // What an adapter, by its number, adds to a product of a layer (0 qkv, 1 out, 2 up, 3 down): widen (narrow x), of few numbers between the two. Not for int8.
   virtual void adapt(int adapter, int layer, int product, const LinearWeights& narrow, const LinearWeights& widen) = 0;
   // ids [tokens], types [tokens] or null, starts [texts + 1], adapters [texts], of each text, -1 for none, or null;
-  // out: [tokens, dim] or, pooled, [texts, dim]
+  // out: [tokens, dim] or, pooled, [texts, dim]. Throws std::out_of_range for a token or a type without a row, and for a text that is too long.
   virtual void run(const int32_t* ids, const int32_t* types, const int32_t* starts, const int32_t* adapters, int texts, int pooling, int threads,
                    float* out) = 0;
 };

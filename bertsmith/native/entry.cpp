@@ -3,6 +3,7 @@
 
 #include <cstring>
 #include <exception>
+#include <stdexcept>
 #include <string>
 
 #include "encoder.h"
@@ -66,6 +67,9 @@ int guarded(F f) {
   try {
     f();
     return 0;
+  } catch (const std::out_of_range& error) {
+    last_error = error.what();
+    return 2;
   } catch (const std::exception& error) {
     last_error = error.what();
     return 1;
@@ -79,7 +83,7 @@ int guarded(F f) {
 extern "C" {
 
 // A number that changes with what these functions are given: native/__init__.py has the same.
-BS_API int bs_abi() { return 5; }
+BS_API int bs_abi() { return 6; }
 
 // Number i of the sets that run here, best first, or null.
 BS_API const void* bs_isa(int i) {
@@ -155,6 +159,20 @@ BS_API int bs_words_new(const bertsmith::WordTable* table, void** made) {
 BS_API int bs_words_run(const void* words, const char* text, const int64_t* starts, int texts, int most, int threads, int32_t* ids, int32_t* begins,
                         int32_t* whole) {
   return guarded([&] { static_cast<const bertsmith::Words*>(words)->run(text, starts, texts, most, threads, ids, begins, whole); });
+}
+// Whether dictionaries of Python hold what they held: of each its keys and values in turn, then a null. `next` is PyDict_Next, so that nothing of
+// Python is needed to compile this. The lines are asked for beforehand, all at once: a hint, whatever lies there by now.
+BS_API int bs_held(int (*next)(void* dict, intptr_t* at, void** key, void** value), void* const* dicts, int count, void* const* held,
+                   const void* const* lines, int many) {
+  for (int i = 0; i < many; i++) __builtin_prefetch(lines[i]);
+  for (int d = 0; d < count; d++) {
+    intptr_t at = 0;
+    void *key, *value;
+    while (next(dicts[d], &at, &key, &value))
+      if (*held++ != key || *held++ != value) return 0;
+    if (*held++) return 0;
+  }
+  return 1;
 }
 BS_API void bs_words_delete(void* words) { delete static_cast<bertsmith::Words*>(words); }
 BS_API void bs_delete(void* encoder) { delete static_cast<bertsmith::Encoder*>(encoder); }

@@ -1,6 +1,7 @@
 """The C functions that turn text into ids, and how they are called: see words.cpp."""
 
 import ctypes
+from array import array
 from collections.abc import Sequence
 from ctypes import POINTER, Structure, byref, c_int32, c_void_p
 from dataclasses import dataclass
@@ -46,10 +47,10 @@ class Words:
         self.lib.bs_words_new.argtypes = [POINTER(_Table), POINTER(c_void_p)]
         self.lib.bs_words_run.argtypes = [*[c_void_p] * 3, *[ctypes.c_int] * 3, *[c_void_p] * 3]
         self.lib.bs_words_delete.argtypes, self.lib.bs_words_delete.restype = [c_void_p], None
-        (turned, at), (spelt, starts) = _joined(characters.becomes, np.int32), _joined(pieces, np.int32)
+        (turned, at), (spelt, starts) = _joined(characters.becomes, "i"), _joined(pieces, "i")
         kind, around = np.ascontiguousarray(characters.kind, np.uint8), [np.array(x, np.int32) for x in (before, after)]
-        utf8 = [np.frombuffer(x, np.uint8) for x in (turned, spelt)]
-        where = [native.address(x) for x in (kind, at, *utf8, starts, *around)]
+        given = kind, at, turned, spelt, starts, *around
+        where = [x.ctypes.data if isinstance(x, np.ndarray) else np.frombuffer(x, np.uint8).ctypes.data for x in given]
         table = _Table(*where, len(kind), len(pieces), len(before), len(after), unknown, longest)
         native.check(self.lib.bs_words_new(byref(table), byref(self.pointer)))
 
@@ -59,15 +60,18 @@ class Words:
         whole: how many there would be uncut; -1 for a text with a character that is ELSEWHERE, which gets none. Special tokens
         count. Raises UnicodeEncodeError for half of a surrogate pair.
         """
-        text, starts = _joined(texts, np.int64)
-        ids, begins, whole = (
-            np.empty(n, np.int32) for n in (len(text) + len(texts) * self.specials, len(texts) + 1, len(texts))
-        )
-        made = (native.address(x) for x in (ids, begins, whole))
+        text, starts = _joined(texts, "q")
+        many, most_ids = len(texts), len(text) + len(texts) * self.specials
+        made = np.empty(
+            most_ids + 2 * many + 1, np.int32
+        )  # whole, begins and ids: one piece is asked for, and looked up, once
+        at = native.address(made) or 0
+        begins, ids = at + 4 * many, at + 4 * (2 * many + 1)
         assert self.lib is not None
         native.check(
-            self.lib.bs_words_run(self.pointer, text, native.address(starts), len(texts), most, threads, *made)
+            self.lib.bs_words_run(self.pointer, text, starts.buffer_info()[0], many, most, threads, ids, begins, at)
         )
+        whole, begins, ids = made[:many], made[many : 2 * many + 1], made[2 * many + 1 :]
         return ids[: begins[-1]], begins, whole
 
     def __del__(self) -> None:
@@ -75,7 +79,7 @@ class Words:
             self.lib.bs_words_delete(self.pointer)
 
 
-def _joined(texts: Sequence[str], kind: type) -> tuple[bytes, np.ndarray]:
+def _joined(texts: Sequence[str], kind: str) -> tuple[bytes, "array[int]"]:
     """(UTF-8 of all of them, where each begins and the last ends)."""
     every = [text.encode() for text in texts]
-    return b"".join(every), np.array([*accumulate(map(len, every), initial=0)], kind)
+    return b"".join(every), array(kind, accumulate(map(len, every), initial=0))
