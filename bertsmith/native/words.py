@@ -61,18 +61,15 @@ class Words:
         count. Raises UnicodeEncodeError for half of a surrogate pair.
         """
         text, starts = _joined(texts, "q")
-        many, most_ids = len(texts), len(text) + len(texts) * self.specials
-        made = np.empty(
-            most_ids + 2 * many + 1, np.int32
-        )  # whole, begins and ids: one piece is asked for, and looked up, once
+        many = len(texts)
+        ids = 2 * many + 1  # after `whole` and `starts` in one piece of memory, which is asked for, and looked up, once
+        made = np.empty(ids + len(text) + many * self.specials, np.int32)
         at = native.address(made) or 0
-        begins, ids = at + 4 * many, at + 4 * (2 * many + 1)
+        given = self.pointer, text, starts.buffer_info()[0], many, most, threads
         assert self.lib is not None
-        native.check(
-            self.lib.bs_words_run(self.pointer, text, starts.buffer_info()[0], many, most, threads, ids, begins, at)
-        )
-        whole, begins, ids = made[:many], made[many : 2 * many + 1], made[2 * many + 1 :]
-        return ids[: begins[-1]], begins, whole
+        native.check(self.lib.bs_words_run(*given, at + 4 * ids, at + 4 * many, at))
+        begins = made[many:ids]
+        return made[ids : ids + begins[-1]], begins, made[:many]
 
     def __del__(self) -> None:
         if self.lib is not None and self.pointer:
