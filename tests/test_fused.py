@@ -138,6 +138,7 @@ def same(got, want, norm=NORM, angle=ANGLE):
             continue
         assert torch.cosine_similarity(a, b).min() > angle, name
         assert abs(a.norm() / b.norm() - 1) < norm, name
+        assert (a.norm(dim=1) / b.norm(dim=1) - 1).abs().max() < 10 * norm, name  # by chance, of each draw alone
 
 
 @pytest.mark.parametrize("change", SHAPES.values(), ids=SHAPES)
