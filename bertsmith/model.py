@@ -414,8 +414,7 @@ class Model:
 
 def unit(vector_ND: np.ndarray) -> np.ndarray:
     """Every vector one long; a vector of zeros stays one."""
-    length_N1 = np.sqrt(np.add.reduce(vector_ND * vector_ND, axis=1, keepdims=True))
-    return vector_ND / np.maximum(length_N1, 1e-12)
+    return vector_ND / np.maximum(np.linalg.norm(vector_ND, axis=1, keepdims=True), 1e-12)
 
 
 def _texts_in_the_box(name: str, count: int) -> list[str]:
